@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/assay-bench/assay/fixtures/features"
+	"github.com/assay-bench/assay/reference/defect"
+	"github.com/assay-bench/assay/reference/peers/hollow"
+	"github.com/assay-bench/assay/reference/stack"
+)
+
+// upFlags are the flags of assay up.
+type upFlags struct {
+	watchStdin   bool
+	hollow       string
+	defects      []string
+	readDeadline time.Duration
+}
+
+func (a *app) upCommand() *cobra.Command {
+	var f upFlags
+	cmd := &cobra.Command{
+		Use: "up", GroupID: "target", Args: none,
+		Short: "start the reference stack on loopback and print its endpoints",
+		Long: `up starts the reference stack on loopback ports that the kernel chooses and prints
+one JSON line with its endpoints and claims. It drains and ends on SIGTERM.`,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runUp(cmd.Context(), f) },
+	}
+	fl := cmd.Flags()
+	fl.BoolVar(&f.watchStdin, "watch-stdin", false, "end when standard input ends")
+	fl.StringVar(&f.hollow, "hollow", "", "serve a target that implements nothing")
+	fl.StringArrayVar(&f.defects, "defect", nil, "plant a defect (repeatable)")
+	fl.DurationVar(&f.readDeadline, "read-deadline", 5*time.Second, "for the first byte and each whole frame")
+	return cmd
+}
+
+func (a *app) runUp(ctx context.Context, f upFlags) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if f.watchStdin {
+		go func() {
+			// whatever ends standard input, an error too, means that the parent is gone
+			_, _ = io.Copy(io.Discard, a.in)
+			cancel()
+		}()
+	}
+	if f.hollow != "" {
+		return a.upHollow(ctx, f.hollow)
+	}
+	set, err := defect.Parse(f.defects)
+	if err != nil {
+		return usage(err)
+	}
+	if err := a.misstart(ctx, set); err != nil {
+		return err
+	}
+	s, err := stack.Start(ctx, stack.Config{Version: version, Defects: set, ReadDeadline: f.readDeadline})
+	if err != nil {
+		return err
+	}
+	line, err := json.Marshal(s.Ready())
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%s\n", line)
+	<-ctx.Done()
+	drain, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer done()
+	return s.Shutdown(drain)
+}
+
+// misstart plays the planted defects of a stack that does not come up.
+func (a *app) misstart(ctx context.Context, set defect.Set) error {
+	switch {
+	case set.On(defect.StackExitsAtStart):
+		return fmt.Errorf("planted defect: ends at start")
+	case set.On(defect.StackGarbageReadyLine):
+		fmt.Fprintln(a.out, "listening on port nine")
+		fallthrough
+	case set.On(defect.StackNeverReady):
+		<-ctx.Done()
+	}
+	return nil
+}
+
+// upHollow serves a target that claims everything and implements nothing.
+func (a *app) upHollow(ctx context.Context, kind string) error {
+	addr, stop, err := hollow.Serve(ctx, hollow.Kind(kind))
+	if err != nil {
+		return usage(err)
+	}
+	defer stop()
+	endpoints := map[string]string{}
+	var claimed []string
+	for _, e := range features.All() {
+		endpoints[e.Endpoint] = addr
+		claimed = append(claimed, string(e.Feature))
+	}
+	line, err := json.Marshal(map[string]any{
+		"endpoints": endpoints,
+		"claims":    map[string]any{"name": "hollow target " + kind, "features": claimed, "limits": map[string]any{"readDeadlineMillis": 800}},
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(a.out, "%s\n", line)
+	<-ctx.Done()
+	return nil
+}

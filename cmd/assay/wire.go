@@ -1,0 +1,20 @@
+package main
+
+import (
+	"github.com/assay-bench/assay/suites"
+	"github.com/assay-bench/assay/suites/perf"
+	"github.com/assay-bench/assay/suites/rpc"
+)
+
+// newSuite puts the areas together. A new area of specification is one line here.
+func newSuite() (*suites.Suite, error) {
+	var areas []suites.Area
+	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, rpc.Area, perf.Area} {
+		a, err := area()
+		if err != nil {
+			return nil, err
+		}
+		areas = append(areas, a)
+	}
+	return suites.New(areas...)
+}

@@ -1,0 +1,64 @@
+// Package ready is the protocol between a server process and the harness that started it: one JSON
+// line on stdout when the server accepts connections, and the end of stdin as the signal to stop. It
+// opens no sockets.
+package ready
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+
+	"github.com/assay-bench/assay/reference/defect"
+)
+
+// Line is the announcement. Every field is in the JSON, so that a reader need not know defaults.
+type Line struct {
+	Endpoints Endpoints `json:"endpoints"`
+	Claims    Claims    `json:"claims"`
+}
+
+// Endpoints are host:port addresses; what a process does not serve is left out.
+type Endpoints struct {
+	RPC   string `json:"rpc,omitempty"`
+	GRPC  string `json:"grpc,omitempty"`
+	Admin string `json:"admin,omitempty"`
+}
+
+// Claims say what the process is and which features it wants to be judged by.
+type Claims struct {
+	Name     string        `json:"name"`
+	Version  string        `json:"version"`
+	Features []string      `json:"features"`
+	Limits   *Limits       `json:"limits,omitempty"`
+	Defects  []defect.Name `json:"defects"`
+}
+
+// Limits are the bounds that the process applies.
+type Limits struct {
+	ReadDeadlineMillis int64 `json:"readDeadlineMillis"`
+	MaxFrameBytes      int   `json:"maxFrameBytes"`
+	MaxDepth           int   `json:"maxDepth"` // struct and container levels of a Thrift message
+}
+
+// Announce writes the line in one Write.
+func Announce(w io.Writer, line Line) error {
+	encoded, err := json.Marshal(line)
+	if err != nil {
+		return fmt.Errorf("announce readiness: %w", err)
+	}
+	if _, err := w.Write(append(encoded, '\n')); err != nil {
+		return fmt.Errorf("announce readiness: %w", err)
+	}
+	return nil
+}
+
+// Ended returns a channel that is closed when r ends or fails: the parent that held the other end is
+// gone. The goroutine behind it lives as long as r.
+func Ended(r io.Reader) <-chan struct{} {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = io.Copy(io.Discard, r) // an error is an end as well
+	}()
+	return ended
+}

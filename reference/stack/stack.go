@@ -1,0 +1,207 @@
+// Package stack composes the reference servers into one process: the RPC port and the admin HTTP
+// port. It reads no flags and writes no output; a command does that around it.
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/assay-bench/assay/reference/defect"
+	"github.com/assay-bench/assay/reference/ready"
+	"github.com/assay-bench/assay/reference/rpc/server"
+	"github.com/assay-bench/assay/reference/rpc/wire"
+)
+
+// Config configures a Stack. Zero fields get the defaults named beside them.
+type Config struct {
+	Version        string        // as in the claims; "unknown"
+	Defects        defect.Set    // none
+	RPCAddr        string        // 127.0.0.1:0, a port that the kernel chooses
+	AdminAddr      string        // 127.0.0.1:0; must be loopback
+	ReadDeadline   time.Duration // 5 s
+	IdleTimeout    time.Duration // 10 min
+	MaxFrame       int           // bytes; 16 MiB
+	MaxConnections int           // 4096
+	DrainTimeout   time.Duration // for calls in flight at Shutdown; 5 s
+}
+
+// Name is what the stack claims to be.
+const Name = "assay reference stack"
+
+// features are the claims of a stack; a claim that is not kept is a failed verdict.
+func features() []string {
+	return []string{"rpc.buffered", "rpc.framed", "rpc.ttheader", "rpc.ttheader-framed", "rpc.behave",
+		"grpc.interop", "grpc.behave", "grpc.health", "admin.http"}
+}
+
+// Stack is a running process's worth of servers.
+type Stack struct {
+	cfg    Config
+	rpc    *server.Server
+	admin  *admin
+	cancel context.CancelFunc
+	loops  sync.WaitGroup
+	failed chan error // the first server that ended on its own
+	once   sync.Once
+	result error
+}
+
+// Start returns once every port accepts connections. When ctx ends, the stack closes at once; for a
+// graceful end call Shutdown.
+func Start(ctx context.Context, cfg Config) (*Stack, error) {
+	cfg = withDefaults(cfg)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+
+	rpcListener, err := listen(ctx, cfg.RPCAddr)
+	if err != nil {
+		return nil, fmt.Errorf("rpc port: %w", err)
+	}
+	rpc, err := server.New(rpcListener, server.Config{
+		Defects: cfg.Defects, ReadDeadline: cfg.ReadDeadline, IdleTimeout: cfg.IdleTimeout,
+		MaxFrame: cfg.MaxFrame, MaxConnections: cfg.MaxConnections, Registerer: registry,
+	})
+	if err != nil {
+		return nil, errors.Join(err, rpcListener.Close())
+	}
+	adminListener, err := listenLoopback(ctx, cfg.AdminAddr)
+	if err != nil {
+		rpc.Close()
+		return nil, fmt.Errorf("admin port: %w", err)
+	}
+	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, failed: make(chan error, 2)}
+	s.admin = newAdmin(adminListener, registry, s.dump())
+	s.run(ctx)
+	return s, nil
+}
+
+func withDefaults(cfg Config) Config {
+	if cfg.Version == "" {
+		cfg.Version = "unknown"
+	}
+	if cfg.RPCAddr == "" {
+		cfg.RPCAddr = "127.0.0.1:0"
+	}
+	if cfg.AdminAddr == "" {
+		cfg.AdminAddr = "127.0.0.1:0"
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 5 * time.Second
+	}
+	return cfg
+}
+
+// effective takes over the defaults that the server filled in, so that they are written down once.
+func effective(cfg Config, rpc server.Config) Config {
+	cfg.ReadDeadline, cfg.IdleTimeout = rpc.ReadDeadline, rpc.IdleTimeout
+	cfg.MaxFrame, cfg.MaxConnections = rpc.MaxFrame, rpc.MaxConnections
+	return cfg
+}
+
+func listen(ctx context.Context, addr string) (net.Listener, error) {
+	var config net.ListenConfig
+	return config.Listen(ctx, "tcp", addr)
+}
+
+// listenLoopback refuses addresses that other hosts can reach: the admin port has no authentication.
+func listenLoopback(ctx context.Context, addr string) (net.Listener, error) {
+	l, err := listen(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	if tcp, ok := l.Addr().(*net.TCPAddr); !ok || !tcp.IP.IsLoopback() {
+		return nil, errors.Join(fmt.Errorf("%s is not a loopback address", addr), l.Close())
+	}
+	return l, nil
+}
+
+func (s *Stack) run(ctx context.Context) {
+	ctx, s.cancel = context.WithCancel(ctx)
+	s.loops.Go(func() { s.watch(s.rpc.Serve()) })
+	s.loops.Go(func() { s.watch(s.admin.serve()) })
+	context.AfterFunc(ctx, s.rpc.Close)
+	context.AfterFunc(ctx, s.admin.close)
+}
+
+func (s *Stack) watch(err error) {
+	if err != nil {
+		s.failed <- err
+	}
+}
+
+// Failed delivers the error of a server that ended without being asked to.
+func (s *Stack) Failed() <-chan error { return s.failed }
+
+// Ready returns the line that announces the stack.
+func (s *Stack) Ready() ready.Line {
+	rpc := s.rpc.Addr().String()
+	return ready.Line{
+		Endpoints: ready.Endpoints{RPC: rpc, GRPC: rpc, Admin: s.admin.listener.Addr().String()},
+		Claims: ready.Claims{
+			Name: Name, Version: s.cfg.Version, Features: features(),
+			Limits: &ready.Limits{
+				ReadDeadlineMillis: s.cfg.ReadDeadline.Milliseconds(),
+				MaxFrameBytes:      s.cfg.MaxFrame,
+				MaxDepth:           wire.DefaultMaxDepth,
+			},
+			Defects: s.cfg.Defects.Names(),
+		},
+	}
+}
+
+// Shutdown drains: readiness goes off, no connection is accepted, calls in flight have the drain
+// timeout or until ctx ends, then everything is closed. Its error tells that calls were cut off.
+// A second call returns the first one's result.
+func (s *Stack) Shutdown(ctx context.Context) error {
+	s.once.Do(func() {
+		if !s.cfg.Defects.On(defect.HealthAlwaysServing) {
+			s.admin.notReady()
+		}
+		drain, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
+		defer cancel()
+		if err := s.rpc.Shutdown(drain); err != nil {
+			s.result = fmt.Errorf("drain: calls were cut off: %w", err)
+		}
+		s.cancel()
+		s.rpc.Close()
+		s.admin.close()
+		s.loops.Wait()
+	})
+	return s.result
+}
+
+// dump is the effective configuration as /config shows it: durations in milliseconds, sizes in bytes.
+type dump struct {
+	Version              string        `json:"version"`
+	RPCAddr              string        `json:"rpcAddr"`
+	AdminAddr            string        `json:"adminAddr"`
+	ReadDeadlineMillis   int64         `json:"readDeadlineMillis"`
+	IdleTimeoutMillis    int64         `json:"idleTimeoutMillis"`
+	DrainTimeoutMillis   int64         `json:"drainTimeoutMillis"`
+	MaxFrameBytes        int           `json:"maxFrameBytes"`
+	MaxDepth             int           `json:"maxDepth"`
+	MaxConnections       int           `json:"maxConnections"`
+	UnknownInfoIDRefused bool          `json:"unknownInfoIdRefused"`
+	Defects              []defect.Name `json:"defects"`
+}
+
+func (s *Stack) dump() dump {
+	return dump{
+		Version: s.cfg.Version, RPCAddr: s.cfg.RPCAddr, AdminAddr: s.cfg.AdminAddr,
+		ReadDeadlineMillis:   s.cfg.ReadDeadline.Milliseconds(),
+		IdleTimeoutMillis:    s.cfg.IdleTimeout.Milliseconds(),
+		DrainTimeoutMillis:   s.cfg.DrainTimeout.Milliseconds(),
+		MaxFrameBytes:        s.cfg.MaxFrame,
+		MaxDepth:             wire.DefaultMaxDepth,
+		MaxConnections:       s.cfg.MaxConnections,
+		UnknownInfoIDRefused: !s.cfg.Defects.On(defect.InfoIDSkipped),
+		Defects:              s.cfg.Defects.Names(),
+	}
+}

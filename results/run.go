@@ -1,0 +1,184 @@
+package results
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// APIVersion is the version of the bundle's files. Readers ignore unknown fields and refuse another
+// version.
+const APIVersion = "assay/v1"
+
+// Run is run.json: everything about a run that is known without judging it. Reports need nothing
+// else but the verdicts.
+type Run struct {
+	APIVersion   string        `json:"apiVersion"`
+	Kind         string        `json:"kind"` // run or prove
+	ID           string        `json:"id"`
+	Tool         Tool          `json:"tool"`
+	Suite        Suite         `json:"suite"`
+	Target       Target        `json:"target"`
+	Host         Host          `json:"host"`
+	Seed         uint64        `json:"seed"`
+	Profile      string        `json:"profile"`
+	Patterns     []string      `json:"patterns,omitempty"`
+	Basis        string        `json:"basis"` // which rows decide: standard or all
+	Probing      bool          `json:"probing"`
+	Started      time.Time     `json:"started"` // UTC
+	Plan         []Planned     `json:"plan"`
+	Requirements []Requirement `json:"requirements"`
+	LeftOut      []LeftOut     `json:"leftOut,omitempty"`
+	NotRun       []NotRun      `json:"notRun,omitempty"`
+	AllowHosts   []string      `json:"allowHosts,omitempty"`
+	Proof        *Proof        `json:"proof,omitempty"`
+}
+
+// Tool says which program wrote the bundle.
+type Tool struct {
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Revision string `json:"revision,omitempty"`
+	Go       string `json:"go"`
+	OS       string `json:"os"`
+	Arch     string `json:"arch"`
+}
+
+// Suite identifies the checks and requirements that the run was planned from.
+type Suite struct {
+	Version string `json:"version"`
+	Digest  string `json:"digest"` // SHA-256 over catalogues and check declarations
+}
+
+// Target is the system under test, with what it claimed.
+type Target struct {
+	Name      string            `json:"name"`
+	Version   string            `json:"version,omitempty"`
+	Kind      string            `json:"kind"` // reference, command, remote
+	Role      string            `json:"role"`
+	File      string            `json:"file,omitempty"`
+	Digest    string            `json:"digest,omitempty"`
+	Endpoints map[string]string `json:"endpoints,omitempty"`
+	Features  []string          `json:"features,omitempty"`
+	Defects   []string          `json:"defects,omitempty"` // planted: such a stack can not be certified
+}
+
+// Host is the machine that ran the harness.
+type Host struct {
+	CPU    string `json:"cpu"`
+	Cores  int    `json:"cores"`
+	Kernel string `json:"kernel"`
+	Memory int64  `json:"memoryBytes"`
+	Cgroup string `json:"cgroup,omitempty"`
+}
+
+// Planned is one case that the run set out to judge.
+type Planned struct {
+	Check     string   `json:"check"`
+	Case      string   `json:"case,omitempty"`
+	Under     string   `json:"under,omitempty"`
+	Area      string   `json:"area"`
+	Title     string   `json:"title"`
+	Covers    []string `json:"covers"`
+	Needs     []string `json:"needs,omitempty"`
+	Standard  bool     `json:"standard"` // covers a row of basis standard
+	Reproduce string   `json:"reproduce"`
+	Expected  string   `json:"expected,omitempty"` // reason on the known-failing list
+}
+
+// Key returns the case.
+func (p Planned) Key() Key { return Key{p.Check, p.Case, p.Under} }
+
+// Requirement is a row of a catalogue, copied so that a bundle explains itself years later.
+type Requirement struct {
+	ID        string `json:"id"`
+	Level     string `json:"level"`
+	Basis     string `json:"basis"`
+	Subject   string `json:"subject"`
+	Document  string `json:"document"`
+	Section   string `json:"section,omitempty"`
+	Statement string `json:"statement"`
+	Severity  string `json:"severity,omitempty"`
+	Digest    string `json:"digest"`
+}
+
+// LeftOut is a check that the profile or the patterns did not pick.
+type LeftOut struct {
+	Check string `json:"check"`
+	Why   string `json:"why"`
+}
+
+// NotRun is a case that this host can not run. It has no verdict.
+type NotRun struct {
+	Check string `json:"check"`
+	Case  string `json:"case,omitempty"`
+	Under string `json:"under,omitempty"`
+	Probe string `json:"probe"` // the text of the probe that said so
+}
+
+// Proof is the outcome of assay prove: which planted defects the suite's checks caught.
+type Proof struct {
+	SuiteDigest  string       `json:"suiteDigest"`
+	Started      time.Time    `json:"started"`
+	Defects      []ProvedKill `json:"kills"`
+	Survivors    []string     `json:"survivors"`
+	Hollow       []Hollow     `json:"hollow"`
+	Faults       []NullFault  `json:"nullFaults"`
+	Requirements int          `json:"requirements"`
+	Covered      int          `json:"covered"`
+	Proven       int          `json:"proven"`
+}
+
+// ProvedKill is one cell of the kill matrix.
+type ProvedKill struct {
+	Defect   string `json:"defect"`
+	Check    string `json:"check"`
+	Case     string `json:"case,omitempty"`
+	Under    string `json:"under,omitempty"`
+	Reason   string `json:"reason"`
+	Observed string `json:"observed"` // status and reason that the defect produced
+	Killed   bool   `json:"killed"`
+}
+
+// Hollow is the score of a target that implements nothing.
+type Hollow struct {
+	Target   string         `json:"target"`
+	Executed int            `json:"executed"`
+	Counts   map[string]int `json:"counts"`
+}
+
+// NullFault is a check run under a fault that does nothing; it must end Inconclusive.
+type NullFault struct {
+	Check    string `json:"check"`
+	Fault    string `json:"fault"`
+	Observed string `json:"observed"`
+	Held     bool   `json:"held"`
+}
+
+// Verdicts is verdicts.json.
+type Verdicts struct {
+	APIVersion  string    `json:"apiVersion"`
+	SuiteDigest string    `json:"suiteDigest"`
+	Exit        Exit      `json:"exit"`
+	Executed    int       `json:"executed"` // verdicts that rest on driven evidence
+	Verdicts    []Verdict `json:"verdicts"`
+}
+
+// Count returns how many verdicts have the status.
+func (v Verdicts) Count(s Status) int {
+	n := 0
+	for _, x := range v.Verdicts {
+		if x.Status == s {
+			n++
+		}
+	}
+	return n
+}
+
+// version reads just the apiVersion of a file of the bundle.
+func version(raw []byte) (string, error) {
+	var head struct {
+		APIVersion string `json:"apiVersion"`
+	}
+	err := json.Unmarshal(raw, &head)
+	return head.APIVersion, err
+}

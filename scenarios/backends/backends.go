@@ -1,0 +1,130 @@
+// Package backends serves upstreams that the harness owns, for targets that are proxies: the gRPC interop
+// service and an HTTP/1.1 echo, on loopback. Each witnesses what arrives, which no client of the proxy
+// can fake. The package may not judge, and what it allocates for a request is bounded.
+package backends
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sort"
+	"sync"
+
+	"github.com/assay-bench/assay/results"
+)
+
+// The names of the endpoints.
+const (
+	GRPCInterop = "grpc-interop"
+	HTTPEcho    = "http-echo"
+)
+
+// Arrived is the kind of evidence that the backends write: one request, told when it is over.
+const Arrived results.Kind = "arrived"
+
+// Arrival is the data of Arrived evidence.
+type Arrival struct {
+	Backend  string   `json:"backend"` // grpc-interop or http-echo
+	Method   string   `json:"method"`  // of HTTP; POST over gRPC
+	Path     string   `json:"path"`    // without the query
+	Headers  []string `json:"headers"` // names only, in lower case, sorted
+	Peer     string   `json:"peer"`    // address of the client of this connection: the proxy
+	Received int64    `json:"received"`
+	Sent     int64    `json:"sent"`               // bytes of bodies, over gRPC of messages without their prefixes
+	Messages int      `json:"messages,omitempty"` // received over gRPC
+	Status   int      `json:"status"`             // of HTTP or gRPC
+}
+
+// Bounds on what an arrival keeps.
+const (
+	maxNames = 64
+	maxText  = 1 << 10 // bytes of a path or a name
+)
+
+// Options choose how the backends serve.
+type Options struct {
+	// Put records what arrives, with source upstream; nil witnesses nothing. It is called by many
+	// goroutines at once.
+	Put func(from results.Source, kind results.Kind, data any) error
+}
+
+// Backends are running upstreams.
+type Backends struct {
+	put       func(results.Source, results.Kind, any) error
+	endpoints map[string]string
+	stops     []func() error
+	shut      func() error // once
+
+	mu  sync.Mutex
+	err error // the first one of Put
+}
+
+// Start listens on loopback ports that the kernel chooses, and serves until Stop or the end of ctx.
+func Start(ctx context.Context, o Options) (*Backends, error) {
+	b := &Backends{put: o.Put, endpoints: map[string]string{}}
+	b.shut = sync.OnceValue(b.shutAll)
+	if b.put == nil {
+		b.put = func(results.Source, results.Kind, any) error { return nil }
+	}
+	starts := map[string]func(net.Listener) func() error{GRPCInterop: b.serveInterop, HTTPEcho: b.serveEcho}
+	for name, start := range starts {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("backend %s: %w", name, err), b.Stop())
+		}
+		b.endpoints[name] = l.Addr().String()
+		b.stops = append(b.stops, start(l))
+	}
+	context.AfterFunc(ctx, func() { b.shut() })
+	return b, nil
+}
+
+// Endpoints maps the name of each backend to its address.
+func (b *Backends) Endpoints() map[string]string {
+	out := make(map[string]string, len(b.endpoints))
+	for k, v := range b.endpoints {
+		out[k] = v
+	}
+	return out
+}
+
+// Stop ends all backends and the calls in flight. It returns the first error of the recorder: evidence
+// with a hole in it is useless. Stopping twice is no error.
+func (b *Backends) Stop() error {
+	err := b.shut()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Join(err, b.err)
+}
+
+// shutAll stops what was started; a second caller of b.shut waits for the first one.
+func (b *Backends) shutAll() error {
+	var errs []error
+	for _, stop := range b.stops {
+		errs = append(errs, stop())
+	}
+	return errors.Join(errs...)
+}
+
+// witness records an arrival.
+func (b *Backends) witness(a Arrival) {
+	a.Path = a.Path[:min(len(a.Path), maxText)]
+	if err := b.put(results.FromUpstream, Arrived, a); err != nil {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.err == nil {
+			b.err = fmt.Errorf("backend %s: %w", a.Backend, err)
+		}
+	}
+}
+
+// names sorts and bounds the keys of a header map.
+func names(header map[string][]string, lower func(string) string) []string {
+	out := make([]string, 0, len(header))
+	for k := range header {
+		out = append(out, lower(k[:min(len(k), maxText)]))
+	}
+	sort.Strings(out)
+	return out[:min(len(out), maxNames)]
+}

@@ -1,0 +1,55 @@
+package echo
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+
+	"github.com/assay-bench/assay/fixtures/idl/behavepb"
+	"github.com/assay-bench/assay/scenarios"
+	"github.com/assay-bench/assay/scenarios/load"
+)
+
+// GRPC is a load.Caller: one echo call of the behave service. It is safe for concurrent use.
+type GRPC struct {
+	conn   *grpc.ClientConn
+	client behavepb.BehaveClient
+	req    *behavepb.Msg
+}
+
+var _ load.Caller = (*GRPC)(nil)
+
+// NewGRPC prepares calls to an address; the connection is made by the first call.
+func NewGRPC(addr string, dial scenarios.DialFunc) (*GRPC, error) {
+	conn, err := grpc.NewClient("passthrough:///"+addr,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }))
+	if err != nil {
+		return nil, err
+	}
+	return &GRPC{conn, behavepb.NewBehaveClient(conn), &behavepb.Msg{Body: []byte(strings.Repeat("x", BodySize))}}, nil
+}
+
+// Call makes one call and checks the size of what is echoed.
+func (g *GRPC) Call(ctx context.Context, _ uint64) error {
+	reply, err := g.client.Echo(ctx, g.req)
+	switch {
+	case status.Code(err) == codes.DeadlineExceeded:
+		return fmt.Errorf("%w: %w", context.DeadlineExceeded, err)
+	case err != nil:
+		return err
+	case len(reply.GetBody()) != BodySize:
+		return fmt.Errorf("echoed %d of %d bytes", len(reply.GetBody()), BodySize)
+	}
+	return nil
+}
+
+// Close ends the connection.
+func (g *GRPC) Close() error { return g.conn.Close() }

@@ -1,0 +1,37 @@
+// Package rpc judges RPC evidence: Thrift in its four transport forms, and gRPC. A file holds a check.
+// Its judges open no socket and read no clock.
+package rpc
+
+import (
+	_ "embed" // the area's catalogue
+
+	"github.com/assay-bench/assay/suites"
+)
+
+//go:embed catalogue.yaml
+var catalogue []byte
+
+//go:embed claims.yaml
+var claimsCatalogue []byte
+
+var (
+	checks []suites.Check
+	claims []suites.Check
+)
+
+// add registers a check of this area; addClaim the probe of a feature. Duplicates are refused by
+// suites.New.
+func add(c suites.Check) bool      { checks = append(checks, c); return true }
+func addClaim(c suites.Check) bool { claims = append(claims, c); return true }
+
+// Area returns the RPC catalogue and the checks on it.
+func Area() (suites.Area, error) {
+	rows, err := suites.ReadCatalogue("rpc", catalogue)
+	return suites.Area{Name: "rpc", Requirements: rows, Checks: append([]suites.Check(nil), checks...)}, err
+}
+
+// Claims returns the probes of the features that RPC checks need.
+func Claims() (suites.Area, error) {
+	rows, err := suites.ReadCatalogue("claims", claimsCatalogue)
+	return suites.Area{Name: "claims", Requirements: rows, Checks: append([]suites.Check(nil), claims...)}, err
+}

@@ -1,0 +1,182 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/assay-bench/assay/chaos"
+	"github.com/assay-bench/assay/results"
+	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/suites"
+)
+
+// maxRestarts bounds how often a target that dies is started again within a run.
+const maxRestarts = 8
+
+// supervisor starts the target, notices its death and starts it again, so that one case that kills it
+// does not take the verdicts of all others with it.
+type supervisor struct {
+	o *Options
+
+	mu      sync.Mutex
+	starts  int
+	isReady bool
+	addrs   target.Endpoints
+	claimed target.Claims
+	buried  chan struct{} // closed when the end of the current process is recorded
+}
+
+func (s *supervisor) record(from results.Source, kind results.Kind, data any) error {
+	_, err := s.o.Recorder.Record(suites.FrameKey, from, kind, data)
+	return err
+}
+
+// start starts the target and records endpoints and claims. That it is not ready is evidence.
+func (s *supervisor) start(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.startLocked(ctx)
+}
+
+func (s *supervisor) startLocked(ctx context.Context) error {
+	s.starts++
+	addrs, err := s.o.Target.Start(ctx)
+	var not *target.NotReady
+	switch {
+	case errors.As(err, &not):
+		s.isReady = false
+		if local, ok := s.o.Target.(target.Local); ok {
+			s.disown(local.Processes())
+		}
+		return s.record(results.FromTarget, results.Errored, suites.Failure{Reason: not.Reason, Detail: not.Detail})
+	case err != nil:
+		return fmt.Errorf("start the target: %w", err)
+	}
+	claims, err := s.o.Target.Claims(ctx)
+	if err != nil {
+		return fmt.Errorf("read the target's claims: %w", err)
+	}
+	if err := s.checkHosts(addrs); err != nil {
+		return err
+	}
+	s.isReady, s.addrs, s.claimed = true, addrs, claims
+	if err := s.record(results.FromTarget, results.Ready, map[string]any{"endpoints": addrs, "start": s.starts}); err != nil {
+		return err
+	}
+	if err := s.record(results.FromTarget, results.Claimed, claims); err != nil {
+		return err
+	}
+	s.watch()
+	return nil
+}
+
+// checkHosts refuses endpoints that the run may not dial, before anything is driven.
+func (s *supervisor) checkHosts(addrs target.Endpoints) error {
+	for name, addr := range addrs {
+		if err := s.o.Dialer.Check(addr); err != nil {
+			return fmt.Errorf("endpoint %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// watch records the end of the target's process.
+func (s *supervisor) watch() {
+	local, ok := s.o.Target.(target.Local)
+	if !ok {
+		return
+	}
+	exited, buried, processes := local.Exited(), make(chan struct{}), local.Processes()
+	s.buried = buried
+	go func() {
+		defer close(buried)
+		<-exited
+		s.disown(processes)
+		// an error of the recorder is sticky: whoever records next stops the run
+		_ = s.record(results.FromTarget, results.Exited, local.ExitState())
+	}()
+}
+
+// disown takes ended processes out of the journal. One that can not be taken out is reported when the
+// journal is closed.
+func (s *supervisor) disown(processes []chaos.Process) {
+	if s.o.Journal == nil {
+		return
+	}
+	for _, p := range processes {
+		_ = s.o.Journal.Disown(p)
+	}
+}
+
+// ensure starts a target again that has ended unasked.
+func (s *supervisor) ensure(ctx context.Context) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.down() || !s.isReady || s.starts > maxRestarts {
+		return nil
+	}
+	<-s.buried
+	return s.startLocked(ctx)
+}
+
+// down tells that the target's process has ended.
+func (s *supervisor) down() bool {
+	local, ok := s.o.Target.(target.Local)
+	if !ok {
+		return false
+	}
+	select {
+	case <-local.Exited():
+		return true
+	default:
+		return false
+	}
+}
+
+// generation numbers the target's processes; died tells that this one has ended since.
+func (s *supervisor) generation() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.starts
+}
+
+func (s *supervisor) died(generation int) bool { return s.down() || s.generation() != generation }
+
+func (s *supervisor) ready() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.isReady
+}
+
+func (s *supervisor) endpoints() target.Endpoints {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.addrs
+}
+
+func (s *supervisor) claims() target.Claims {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claimed
+}
+
+func (s *supervisor) processes() []chaos.Process {
+	if local, ok := s.o.Target.(target.Local); ok {
+		return local.Processes()
+	}
+	return nil
+}
+
+// stop ends the target and waits until its end is recorded.
+func (s *supervisor) stop(ctx context.Context) error {
+	err := s.o.Target.Stop(ctx)
+	s.mu.Lock()
+	buried := s.buried
+	s.mu.Unlock()
+	if buried != nil && err == nil {
+		<-buried
+	}
+	return err
+}
