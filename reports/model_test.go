@@ -87,6 +87,7 @@ func TestOutcome(t *testing.T) {
 		{"killed", killed(), results.ExitHarness, "unfinished"},
 		{"proven", proven(func(*results.Proof) {}), results.ExitPass, "pass"},
 		{"survivor", proven(func(p *results.Proof) { p.Survivors = []string{"x"} }), results.ExitFail, "fail"},
+		{"open", proven(func(p *results.Proof) { p.Open = []string{"x"} }), results.ExitInconclusive, "inconclusive"},
 		{"not killed", proven(func(p *results.Proof) { p.Defects[0].Killed = false }), results.ExitFail, "fail"},
 		{"hollow pass", proven(func(p *results.Proof) { p.Hollow[0].Counts["pass"] = 1 }), results.ExitFail, "fail"},
 		{"null fault", proven(func(p *results.Proof) { p.Faults[0].Held = false }), results.ExitFail, "fail"},

@@ -113,6 +113,11 @@ func decideProof(p results.Proof) outcome {
 			"The suite missed %d of %d planted defects, %d of %d hollow targets scored, and %d of %d null faults were not noticed.",
 			missed, len(p.Defects), vacuous, len(p.Hollow), loose, len(p.Faults))}
 	}
+	if len(p.Open) > 0 {
+		return outcome{results.ExitInconclusive, "inconclusive", "inconclusive", fmt.Sprintf(
+			"The suite caught all %d planted defects, but %s of the clean reference could not be decided on this host.",
+			len(p.Defects), plural(len(p.Open), "case"))}
+	}
 	return outcome{results.ExitPass, "pass", "pass", fmt.Sprintf(
 		"The suite caught all %d planted defects, and no hollow target scored.", len(p.Defects))}
 }

@@ -20,7 +20,7 @@ func ExitOf(verdicts []Verdict, counts func(Verdict) bool) Exit {
 	for _, v := range verdicts {
 		switch v.Status {
 		case Pass, Fail, Inconclusive:
-			ran = true
+			ran = ran || !v.Frame
 		}
 		switch v.Status {
 		case Fail:

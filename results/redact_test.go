@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 
@@ -181,4 +182,15 @@ func FuzzRecordedText(f *testing.F) {
 			t.Fatalf("read back %d, torn %t, %v", len(all), torn, err)
 		}
 	})
+}
+
+// BenchmarkRecord records traffic of the largest size that is kept whole.
+func BenchmarkRecord(b *testing.B) {
+	for b.Loop() {
+		rec := results.NewRecorder(io.Discard, &steps{})
+		step := map[string]any{"bytes": results.BytesOf(bytes.Repeat([]byte{0x80, 1, 0, 7}, results.MaxWhole/4))}
+		if _, err := rec.Record(keyA, results.FromScenario, results.Received, step); err != nil {
+			b.Fatal(err)
+		}
+	}
 }

@@ -121,6 +121,7 @@ type Proof struct {
 	Started      time.Time    `json:"started"`
 	Defects      []ProvedKill `json:"kills"`
 	Survivors    []string     `json:"survivors"`
+	Open         []string     `json:"open,omitempty"` // what this host was too noisy to show
 	Hollow       []Hollow     `json:"hollow"`
 	Faults       []NullFault  `json:"nullFaults"`
 	Requirements int          `json:"requirements"`

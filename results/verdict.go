@@ -18,6 +18,7 @@ type Verdict struct {
 	Why      Why        `json:"why"`
 	Exchange []Exchange `json:"exchange,omitempty"` // for all but Pass and NotClaimed: the traffic, decoded
 	Figures  []Figure   `json:"figures,omitempty"`
+	Frame    bool       `json:"frame,omitempty"` // on the run as a whole: nothing was driven for it
 }
 
 // Why tells a reader what a verdict rests on.

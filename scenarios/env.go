@@ -29,6 +29,9 @@ type Env struct {
 	Rand      *rand.Rand
 	Processes []chaos.Process // of the target, where it runs on this host
 	Save      func(name string, data []byte) error
+	// Terminate asks the target to end, as its operator would, and returns at once. Only checks that
+	// declare that they stop the target have it; it is started again after the case.
+	Terminate func()
 	Put       func(from results.Source, kind results.Kind, data any) error
 }
 

@@ -100,6 +100,7 @@ func (j *judgement) verdict(p results.Planned) results.Verdict {
 		return broken(v, ReasonJudge, "this program has no check of that name")
 	}
 	f := j.find(check, p)
+	v.Frame = check.frame
 	v.Status, v.Reason, v.Cites, v.Figures = f.Status, f.Reason, f.Cites, f.Figures
 	v.Why = results.Why{Expected: f.Expected, Observed: clip(f.Observed), Reproduce: p.Reproduce}
 	if v.Status == results.Fail {
@@ -123,7 +124,7 @@ func (j *judgement) find(c Check, p results.Planned) Finding {
 	if c.frame {
 		return j.closed(c, c.Judge(Trace{Key: FrameKey, Evidence: j.byKey[FrameKey], Claims: j.claims}))
 	}
-	if j.notReady != nil {
+	if j.notReady != nil && !endedBefore(LastAttempt(j.byKey[p.Key()]), j.notReady.Seq) {
 		return Finding{
 			Status: results.Fail, Reason: ReasonNotReady, Cites: []uint64{j.notReady.Seq},
 			Expected: "a target that becomes ready", Observed: string(j.notReady.Data),
@@ -154,11 +155,26 @@ func (j *judgement) find(c Check, p results.Planned) Finding {
 	return j.closed(c, c.Judge(tr))
 }
 
+// endedBefore tells whether a case had run to its end when a target that was started again did not become
+// ready: what it saw until then stands.
+func endedBefore(all []results.Evidence, seq uint64) bool {
+	for _, e := range all {
+		if e.Kind == results.Ended && e.Seq < seq {
+			return true
+		}
+	}
+	return false
+}
+
 // closed refuses findings outside the check's closed set of reasons.
 func (j *judgement) closed(c Check, f Finding) Finding {
 	switch f.Status {
 	case results.Pass:
 		return f
+	case results.Unproven:
+		if c.frame && f.Reason == ReasonUnfinished { // the frame's judges see runs that were killed
+			return f
+		}
 	case results.Fail, results.Inconclusive:
 		if f.Reason == ReasonHostNoise && f.Status == results.Inconclusive {
 			return f

@@ -96,6 +96,9 @@ func (s *Suite) validate(c Check) (errs []error) {
 	if len(c.Under) > 0 && (c.Probe == nil || c.Endpoint == "") {
 		bad("runs under faults and has no endpoint and probe for their witness")
 	}
+	if c.Stops && (c.Locality != OwnedHost || !c.Cost.Exclusive) {
+		bad("ends the target: it must be exclusive and need a target that the harness started")
+	}
 	if c.Only && len(c.Under) == 0 {
 		bad("runs only under faults and names none")
 	}
@@ -124,6 +127,7 @@ func (c Check) validateKills() (errs []error) {
 	}
 	for _, k := range c.Keys() {
 		known[k.Case+"@"+k.Under] = true
+		known["@"+k.Under] = true // a kill without a case means any
 	}
 	if len(c.Kills) == 0 {
 		bad("names no planted defect that it kills: a check that can not fail is a defect")
@@ -134,7 +138,7 @@ func (c Check) validateKills() (errs []error) {
 			bad("a kill names no defect")
 		case !reasons[k.Reason]:
 			bad("the kill of %s has reason %q, which is not in the check's set", k.Defect, k.Reason)
-		case k.Case != "" && !known[k.Case+"@"+k.Under]:
+		case !known[k.Case+"@"+k.Under]:
 			bad("the kill of %s names case %q under %q, which does not exist", k.Defect, k.Case, k.Under)
 		}
 	}

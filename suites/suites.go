@@ -26,6 +26,7 @@ type Check struct {
 	Under    []chaos.Spec       // faults that it must hold under
 	Only     bool               // only under the faults, not in fair weather
 	Cost     Cost
+	Stops    bool // the drive ends the target with Env.Terminate
 	Locality Locality
 	Reasons  []string                                    // the closed set of reasons for Fail and Inconclusive
 	Drive    func(context.Context, *scenarios.Env) error // an error means that the harness broke

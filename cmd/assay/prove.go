@@ -102,7 +102,7 @@ func clearProof(dir string) error {
 	if err != nil {
 		return err
 	}
-	if !exists(filepath.Join(dir, "proof")) {
+	if !exists(filepath.Join(dir, results.JournalFile)) {
 		return fmt.Errorf("%s is not empty and holds no earlier proof: choose another folder with --out", dir)
 	}
 	return os.RemoveAll(dir)
@@ -140,7 +140,7 @@ func conductTrial(ctx context.Context, suite *suites.Suite, t prove.Trial, dir s
 		build = impatient(build)
 	}
 	return runner.Session{
-		Suite: suite, Run: run, Dir: dir, Dialer: scenarios.NewDialer(nil, 0), Fault: catalogue.Find, Null: t.Null,
+		Suite: suite, Run: run, Dir: dir, Dialer: scenarios.NewDialer(nil, 0), Fault: catalogue.Find, Null: t.Null, Together: t.Hollow != "",
 		Workers: workers, Target: asTarget(build),
 		Journal: func(string) (*chaos.Journal, func() error, error) { return journal, func() error { return nil }, nil },
 	}.Conduct(ctx)
@@ -227,6 +227,9 @@ func (a *app) printProof(p *results.Proof, asJSON bool, dir string) error {
 	if len(p.Survivors) > 0 {
 		return finish(results.ExitFail)
 	}
+	if len(p.Open) > 0 {
+		return finish(results.ExitInconclusive)
+	}
 	return nil
 }
 
@@ -257,10 +260,16 @@ func writeProof(w io.Writer, p *results.Proof) error {
 	for _, s := range p.Survivors {
 		fmt.Fprintf(w, "SURVIVOR %s\n", printable(s))
 	}
+	for _, s := range p.Open {
+		fmt.Fprintf(w, "OPEN %s\n", printable(s))
+	}
 	fmt.Fprintf(w, "\nrequirements %d, covered %d, proven %d\n", p.Requirements, p.Covered, p.Proven)
 	verdict := "PROVEN"
-	if len(p.Survivors) > 0 {
+	switch {
+	case len(p.Survivors) > 0:
 		verdict = "NOT PROVEN"
+	case len(p.Open) > 0:
+		verdict = "INCONCLUSIVE"
 	}
 	_, err := fmt.Fprintf(w, "%s: %d of %d kills by %s, %s\n", verdict, killed, len(p.Defects),
 		plural(len(caught), "defect"), plural(len(p.Survivors), "survivor"))

@@ -60,7 +60,7 @@ func (a *app) runUp(ctx context.Context, f upFlags) error {
 	if err := a.misstart(ctx, set); err != nil {
 		return err
 	}
-	s, err := stack.Start(ctx, stack.Config{Version: version, Defects: set, ReadDeadline: f.readDeadline})
+	s, err := stack.Start(context.WithoutCancel(ctx), stack.Config{Version: version, Defects: set, ReadDeadline: f.readDeadline})
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,13 @@ const (
 	RefuseFramed                    Name = "rpc.refuse-framed"
 	RefuseTTHeader                  Name = "rpc.refuse-ttheader"
 	RefuseTTHeaderFramed            Name = "rpc.refuse-ttheader-framed"
+	GRPCBehaveAbsent                Name = "grpc.behave-absent"
+	HealthAbsent                    Name = "health.absent"
+	HealthNotServing                Name = "health.not-serving"
+	HealthUnknownServing            Name = "health.unknown-service-serving"
+	AdminAbsent                     Name = "admin.absent"
+	AdminHealthzFails               Name = "admin.healthz-fails"
+	AdminReadyzFails                Name = "admin.readyz-fails"
 	BehaveAbsent                    Name = "rpc.behave-absent"
 	StackNeverReady                 Name = "stack.never-ready"
 	StackExitsAtStart               Name = "stack.exits-at-start"
@@ -81,6 +88,13 @@ var catalogue = [...]Entry{
 	{RefuseFramed, "connections that speak framed Thrift are closed"},
 	{RefuseTTHeader, "connections that speak TTHeader without framing are closed"},
 	{RefuseTTHeaderFramed, "connections that speak TTHeader with framing are closed"},
+	{GRPCBehaveAbsent, "the behave service is not registered"},
+	{HealthAbsent, "the gRPC health service is not registered"},
+	{HealthNotServing, "gRPC health of the whole server says NOT_SERVING"},
+	{HealthUnknownServing, "gRPC health says SERVING of services that do not exist"},
+	{AdminAbsent, "the admin port knows none of its paths"},
+	{AdminHealthzFails, "/healthz answers 500"},
+	{AdminReadyzFails, "/readyz answers 503 while serving"},
 	{BehaveAbsent, "the methods of the behave service are unknown"},
 	{StackNeverReady, "the process never says that it is ready"},
 	{StackExitsAtStart, "the process ends before it is ready"},
@@ -126,7 +140,7 @@ var catalogue = [...]Entry{
 	{PipeliningReversed, "two calls found in the buffer are answered in reverse order"},
 	{PipeliningDropsSecond, "of two calls in one segment only the first is answered"},
 	{DropsAfterStall, "a server that notices a gap of its own clock (> 100 ms between 5 ms ticks) closes all RPC connections (visible only under proc/pause)"},
-	{Impatient, "closes a connection whose first byte comes later than 40 ms after accept (visible only under net/delay)"},
+	{Impatient, "a connection whose first byte comes later than 40 ms after accept is closed after its first call (visible only under net/delay)"},
 	{LosesCalls, "every 50th Echo call over Thrift is never answered"},
 	{GRPCLosesCalls, "every 50th behave Echo call over gRPC hangs until cancelled"},
 	{GRPCUnknownAsCancelled, "unknown method or service becomes code 1"},

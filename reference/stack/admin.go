@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/assay-bench/assay/reference/defect"
 )
 
 // admin is the operator's HTTP port: /healthz, /readyz, /metrics, /config.
@@ -20,17 +22,26 @@ type admin struct {
 	ready    atomic.Bool
 }
 
-func newAdmin(l net.Listener, metrics prometheus.Gatherer, config dump) *admin {
+func newAdmin(l net.Listener, metrics prometheus.Gatherer, config dump, defects defect.Set) *admin {
 	a := &admin{listener: l}
-	a.ready.Store(true)
+	a.ready.Store(!defects.On(defect.AdminReadyzFails))
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { say(w, http.StatusOK, "ok\n") })
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if defects.On(defect.AdminHealthzFails) {
+			say(w, http.StatusInternalServerError, "broken\n")
+			return
+		}
+		say(w, http.StatusOK, "ok\n")
+	})
 	mux.HandleFunc("GET /readyz", a.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(config) // a client that went away is no error of ours
 	})
+	if defects.On(defect.AdminAbsent) {
+		mux = http.NewServeMux()
+	}
 	a.server = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: 5 * time.Second,

@@ -77,7 +77,7 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		return nil, fmt.Errorf("admin port: %w", err)
 	}
 	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, failed: make(chan error, 2)}
-	s.admin = newAdmin(adminListener, registry, s.dump())
+	s.admin = newAdmin(adminListener, registry, s.dump(), cfg.Defects)
 	s.run(ctx)
 	return s, nil
 }

@@ -78,7 +78,7 @@ func Growth(evidence []results.Evidence) (grown int64, seq uint64, ok bool) {
 	for _, e := range evidence {
 		var m Memory
 		if e.Kind == results.Measured && e.Source == results.FromHost && e.Decode(&m) == nil {
-			return m.Peak - m.Resident, e.Seq, m.Detail == ""
+			return m.Peak - m.Resident, e.Seq, m.Detail == "" && m.Peak > 0
 		}
 	}
 	return 0, 0, false

@@ -82,9 +82,20 @@ func (c *Conn) Send(label string, b []byte) error {
 		return rerr
 	}
 	if err != nil {
-		return c.closed(err)
+		return c.unsent(err, len(b)-n)
 	}
 	return nil
+}
+
+// unsent records why a write ended early. A peer that takes nothing more has not closed.
+func (c *Conn) unsent(err error, left int) error {
+	if !timedOut(err) {
+		return c.closed(err)
+	}
+	c.ended = true
+	s := c.step()
+	s.Detail = fmt.Sprintf("%d bytes were not taken", left)
+	return c.env.Record(results.Silent, s)
 }
 
 // Begin starts an exchange that writes nothing.

@@ -92,6 +92,7 @@ func fileCases() []fileCase {
 		{name: "broken YAML", text: "a: [\n", want: []string{"1: not valid YAML: sequence end token ']' not found"}, blind: true},
 		{name: "deep", text: "a: " + strings.Repeat("[", 1000) + strings.Repeat("]", 1000), want: []string{"1: is nested deeper than 32"}},
 		{name: "deep on one line", text: strings.Repeat("- ", 5000) + "a", want: []string{"1: is nested deeper than 32"}},
+		{name: "many fields", text: strings.Repeat("a:\n", 8<<10), want: []string{"1: holds more than 8192 words and signs"}, blind: true},
 		{name: "large", text: "#" + strings.Repeat("x", 64<<10), want: []string{"1: is larger than 65536 bytes"}, blind: true},
 
 		{name: "nothing required", text: "project: p\n", want: []string{
@@ -102,8 +103,8 @@ func fileCases() []fileCase {
 			"1: endpoints: is missing: name at least one, such as rpc: \"127.0.0.1:9000\"",
 			"1: claims: is missing: list the features that the target claims",
 		}},
-		{name: "other version", text: strings.Replace(remote, "assay/v1", "assay/v2", 1), want: []string{`1: apiVersion: "assay/v2" is none of assay/v1: did you mean assay/v1?`}},
-		{name: "other kind", text: strings.Replace(remote, "Target", "Pod", 1), want: []string{`2: kind: "Pod" is none of Target: use one of Target`}},
+		{name: "other version", text: strings.Replace(remote, "assay/v1", "assay/v2", 1), want: []string{`1: apiVersion: "assay/v2" must be assay/v1`}},
+		{name: "other kind", text: strings.Replace(remote, "Target", "Pod", 1), want: []string{`2: kind: "Pod" must be Target`}},
 		{name: "other role", text: strings.Replace(remote, "endpoint\n", "endpont\n", 1), want: []string{`4: role: "endpont" is none of endpoint, proxy, client: did you mean endpoint?`}},
 		{name: "unknown field", text: remote + "clams: [a]\n", want: []string{"7: clams: unknown field: did you mean claims?"}},
 		{name: "alien field", text: remote + "zzzzzzzzzz: 1\n", want: []string{"7: zzzzzzzzzz: unknown field: use one of apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, hooks, allowHosts, rate"}},
@@ -142,18 +143,20 @@ func fileCases() []fileCase {
 		{name: "zero duration", text: remote + "limits: {readDeadline: 0s}\n", want: []string{`7: limits.readDeadline: "0s" must be from 1ms to 1h`}},
 		{name: "tiny duration", text: remote + "limits: {readDeadline: 0.1ms}\n", want: []string{`7: limits.readDeadline: "0.1ms" must be from 1ms to 1h`}, blind: true},
 		{name: "huge duration", text: remote + "limits: {readDeadline: 99999999999h}\n", want: []string{`7: limits.readDeadline: "99999999999h" must be from 1ms to 1h`}, blind: true},
-		{name: "limits", text: remote + "limits:\n  maxFrameBytes: -1\n  maxDepth: 1.5\n  maxWidth: 3\n", want: []string{
+		{name: "limits", text: remote + "limits:\n  maxFrameBytes: -1\n  maxDepth: 1.5\n  maxDept: 3\n", want: []string{
 			"8: limits.maxFrameBytes: must be from 1 to 1099511627776",
 			"9: limits.maxDepth: 1.5 is not a whole number",
-			"10: limits.maxWidth: unknown field: did you mean maxDepth?",
+			"10: limits.maxDept: unknown field: did you mean maxDepth?",
 		}},
 		{name: "quoted number", text: remote + "limits: {maxDepth: \"64\"}\n", want: []string{`7: limits.maxDepth: "64" is not a whole number`}},
 		{name: "rate of 0", text: remote + "rate: 0\n", want: []string{"7: rate: must be above 0 and at most 10000"}},
 		{name: "endless rate", text: remote + "rate: 1000000\n", want: []string{"7: rate: must be above 0 and at most 10000"}},
 		{name: "rate as text", text: remote + "rate: fast\n", want: []string{`7: rate: "fast" is not a number`}},
-		{name: "host with port", text: remote + "allowHosts: [\"a:1\", \"http://b\", \"*.c\"]\n", want: []string{
-			`7: allowHosts[1]: "http://b" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
-			`7: allowHosts[2]: "*.c" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
+		{name: "host with port", text: remote + "allowHosts: [\"a:1\", \"x:1\", \"http://b\", \"*.c\"]\n", want: []string{
+			`7: allowHosts[0]: "a:1" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
+			`7: allowHosts[1]: "x:1" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
+			`7: allowHosts[2]: "http://b" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
+			`7: allowHosts[3]: "*.c" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
 		}},
 		{name: "unknown hook", text: remote + "hooks: {relaod: x}\n", want: []string{"7: hooks.relaod: unknown field: did you mean reload?"}},
 		{name: "client without hook", text: "apiVersion: assay/v1\nkind: Target\nname: c\nrole: client\n", want: []string{`1: hooks.client: is missing: a client has to be told what to dial, "./dial.sh {url}"`}},
@@ -201,7 +204,7 @@ func fileCases() []fileCase {
 		{name: "file and folder", text: started(ok + "  files: {a: x, a/b: y}\n"), want: []string{`10: start.files: "a" is both a file and the folder of "a/b"`}, blind: true},
 		{name: "two conditions", text: started("  command: [./s, \"{port.rpc}\"]\n  ready: {tcp: rpc, grpcHealth: rpc}\n"), want: []string{"9: start.ready: holds 2 conditions: keep exactly one"}},
 		{name: "ready at no endpoint", text: started("  command: [./s, \"{port.rpc}\"]\n  ready: {tcp: rcp}\n"), want: []string{`9: start.ready.tcp: "rcp" names no endpoint of this file: did you mean rpc?`}},
-		{name: "ready by another line", text: started("  command: [./s, \"{port.rpc}\"]\n  ready: {line: text}\n"), want: []string{`9: start.ready.line: "text" is none of json: use one of json`}},
+		{name: "ready by another line", text: started("  command: [./s, \"{port.rpc}\"]\n  ready: {line: text}\n"), want: []string{`9: start.ready.line: "text" must be json`}},
 		{name: "ready by https", text: started("  command: [./s, \"{port.rpc}\"]\n  ready: {http: \"https://{endpoint.rpc}/\"}\n"), want: []string{`9: start.ready.http: "https://{endpoint.rpc}/" is not an address such as http://{endpoint.admin}/readyz`}},
 		{name: "start as text", text: strings.Replace(remote, "claims", "start: ./s\nclaims", 1), want: []string{`6: start: "./s" is not fields (name: value)`}},
 		{name: "many problems", text: "a:\n" + strings.Repeat("- b\n", 3) + strings.Repeat("x: 1\n", 30), want: append(manyProblems(), ": and 11 more"), blind: true},

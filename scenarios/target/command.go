@@ -27,6 +27,9 @@ const (
 	// settle is how long a start that went wrong waits for the exit that would explain it: a crash
 	// closes the pipe before it can be waited for.
 	settle = 250 * time.Millisecond
+	// settleEOF is the same when the output has ended: then the exit is most likely near, also on a
+	// host so loaded that it comes late.
+	settleEOF = time.Second
 	// killed bounds the time from SIGKILL until the kernel has let go of a process.
 	killed = 10 * time.Second
 )
@@ -34,6 +37,8 @@ const (
 // errLate is the cause of a start that took longer than its time-out, as opposed to a run that the
 // user ended.
 var errLate = errors.New("start time-out")
+
+var errNoLine = errors.New("standard output ended before a line was complete")
 
 // Command is a target that the harness starts as a child process. After Stop, or after a crash, Start
 // may be called again and makes a new process.
@@ -164,12 +169,15 @@ func startError(err error) error {
 func (c *Command) awaitLine(ctx context.Context, p *process) error {
 	select {
 	case l := <-p.line:
+		if errors.Is(l.err, errNoLine) {
+			return p.notReady("garbage", l.err.Error(), settleEOF)
+		}
 		if l.err != nil {
-			return p.notReady("garbage", l.err.Error())
+			return p.notReady("garbage", l.err.Error(), settle)
 		}
 		m, err := parseReadyLine(l.text)
 		if err != nil {
-			return p.notReady("garbage", err.Error())
+			return p.notReady("garbage", err.Error(), settle)
 		}
 		c.mu.Lock()
 		c.said = m
@@ -211,7 +219,7 @@ func (c *Command) awaitProbe(ctx context.Context, p *process) error {
 		err := c.Ready(attempt)
 		switch {
 		case p.over(): // whoever answered, it was not this process
-			return p.notReady("exited", last.Error())
+			return p.notReady("exited", last.Error(), settle)
 		case err == nil:
 			return nil
 		case ctx.Err() != nil:
@@ -220,7 +228,7 @@ func (c *Command) awaitProbe(ctx context.Context, p *process) error {
 		last = err
 		select {
 		case <-p.exited:
-			return p.notReady("exited", last.Error())
+			return p.notReady("exited", last.Error(), settle)
 		case <-ctx.Done():
 			return p.outOfTime(ctx, last.Error())
 		case <-tick.C:

@@ -143,7 +143,7 @@ func (f *File) read(o object) {
 	f.readClaims(o)
 	f.readLimits(o)
 	f.readHooks(o)
-	f.AllowHosts = o.distinct("allowHosts", matches(hosts, "is not a host: write a name or an IP address without scheme, port, path or wildcard"))
+	f.AllowHosts = o.distinct("allowHosts", badHost)
 	f.Rate = o.number("rate", maxRate)
 	f.checkWhole(o)
 }
@@ -219,6 +219,13 @@ func badAddress(addr string) string {
 	}
 	if n, err := strconv.Atoi(port); err == nil && (n < 1 || n > 65535) {
 		return fmt.Sprintf("port %d is not from 1 to 65535", n)
+	}
+	return ""
+}
+
+func badHost(s string) string {
+	if !hosts.MatchString(s) || strings.Contains(s, ":") && net.ParseIP(s) == nil {
+		return fmt.Sprintf("%.60q is not a host: write a name or an IP address without scheme, port, path or wildcard", s)
 	}
 	return ""
 }

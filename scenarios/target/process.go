@@ -108,7 +108,7 @@ func (p *process) readOutput(r io.Reader) {
 	case errors.Is(err, bufio.ErrBufferFull):
 		p.line <- readyLine{err: fmt.Errorf("no line end within %d bytes", maxReadyLine)}
 	case err != nil:
-		p.line <- readyLine{err: errors.New("standard output ended before a line was complete")}
+		p.line <- readyLine{err: errNoLine}
 	default:
 		p.line <- readyLine{text: bytes.Clone(line)}
 	}
@@ -165,7 +165,7 @@ func (p *process) exit() Exit {
 func (p *process) ask() (running bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.over() {
+	if p.over() || (p.id.Start != 0 && !p.id.Alive()) { // it may have ended and not be reaped yet
 		return false
 	}
 	p.asked = true
@@ -176,6 +176,7 @@ func (p *process) ask() (running bool) {
 // the grace by SIGKILL.
 func (p *process) stop(ctx context.Context, grace time.Duration) error {
 	if !p.ask() {
+		<-p.exited // it is on its way: the kernel has let go of it
 		return nil
 	}
 	tree, _ := p.id.Tree() // best effort: those outside the group, which the kill of the group misses
@@ -211,8 +212,8 @@ func endAll(tree []chaos.Process) {
 }
 
 // notReady prefers the exit of the process as the reason: it explains the rest.
-func (p *process) notReady(reason, detail string) error {
-	timer := time.NewTimer(settle)
+func (p *process) notReady(reason, detail string, wait time.Duration) error {
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-p.exited:
@@ -228,7 +229,7 @@ func (p *process) outOfTime(ctx context.Context, detail string) error {
 		return fmt.Errorf("target: start: %w", context.Cause(ctx))
 	}
 	if p.over() {
-		return p.notReady("exited", detail)
+		return p.notReady("exited", detail, settle)
 	}
 	if said := p.output.Text(); said != "" {
 		detail += "; it printed: " + said

@@ -16,12 +16,13 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// Bounds on a target file. The parser takes quadratic time in the depth, so that depth is counted
-// before it runs.
+// Bounds on a target file. The parser takes quadratic time in depth and in fields, so that both are
+// counted before it runs.
 const (
-	maxFileBytes = 64 << 10
-	maxFileDepth = 32
-	maxProblems  = 20
+	maxFileBytes  = 64 << 10
+	maxFileTokens = 8 << 10
+	maxFileDepth  = 32
+	maxProblems   = 20
 )
 
 // Tried: yaml.Unmarshal into structs with Strict. Lost: it stops at the first problem, names Go types,
@@ -105,7 +106,12 @@ func (d *document) parse(raw []byte) (v value, ok bool) {
 		d.fail(1, "", "is larger than %d bytes", maxFileBytes)
 		return v, false
 	}
-	if line := tooDeep(lexer.Tokenize(string(raw))); line > 0 {
+	tokens := lexer.Tokenize(string(raw))
+	if len(tokens) > maxFileTokens {
+		d.fail(1, "", "holds more than %d words and signs", maxFileTokens)
+		return v, false
+	}
+	if line := tooDeep(tokens); line > 0 {
 		d.fail(line, "", "is nested deeper than %d", maxFileDepth)
 		return v, false
 	}
@@ -269,6 +275,9 @@ func (o object) choice(name string, options ...string) string {
 		if slices.Contains(options, s) {
 			return ""
 		}
+		if len(options) == 1 {
+			return fmt.Sprintf("%.60q must be %s", s, options[0])
+		}
 		return fmt.Sprintf("%.60q is none of %s%s", s, strings.Join(options, ", "), suggest(s, options))
 	})
 }
@@ -296,7 +305,7 @@ func (v value) filled() (string, bool) {
 	return s, ok && s != ""
 }
 
-// list returns the items of a field that is a sequence; they may repeat only where repeats is true.
+// list returns the items of a field that is a sequence.
 func (o object) list(name string) []value {
 	v, ok := o.fields[name]
 	if !ok {

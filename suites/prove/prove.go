@@ -74,7 +74,7 @@ func Run(ctx context.Context, o Options) (*results.Bundle, *results.Proof, error
 	o.matrix(p, matrix, bundles)
 	o.hollow(p, bundles)
 	o.nullFaults(p, bundles)
-	clean := bundles["clean"]
+	clean := bundles[cleanTrial]
 	o.clean(p, clean)
 	o.count(p)
 	sort.Strings(p.Survivors)
@@ -113,7 +113,7 @@ func matrixOf(s *suites.Suite, known []string) (map[string][]wanted, error) {
 func (o Options) trials(matrix map[string][]wanted) ([]Trial, error) {
 	var out []Trial
 	if len(o.Only) == 0 {
-		out = append(out, Trial{Name: "clean", Probing: true})
+		out = append(out, Trial{Name: cleanTrial, Probing: true})
 		for _, h := range o.Hollow {
 			out = append(out, Trial{Name: "hollow-" + h, Hollow: h})
 		}
@@ -190,43 +190,59 @@ func (o Options) faulted() []string {
 	return out
 }
 
-// conduct runs the trials, a few at once, the long ones first.
+// cleanTrial is the run of the reference without defects. Its latency scenarios want the host for
+// themselves, so that it goes first and alone.
+const cleanTrial = "clean"
+
+// conduct runs the trials, the clean one alone, the others a few at once.
 func (o Options) conduct(ctx context.Context, trials []Trial) (map[string]*results.Bundle, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	queue := make(chan Trial)
 	out := map[string]*results.Bundle{}
 	var mu sync.Mutex
+	one := func(t Trial) {
+		began := time.Now()
+		b, err := o.Conduct(ctx, t)
+		if err != nil {
+			cancel(fmt.Errorf("trial %s: %w", t.Name, err))
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		out[t.Name] = b
+		if o.Progress != nil {
+			o.Progress(t.Name, len(out), len(trials), time.Since(began))
+		}
+	}
+	rest := trials
+	if len(rest) > 0 && rest[0].Name == cleanTrial {
+		one(rest[0])
+		rest = rest[1:]
+	}
+	o.together(ctx, rest, one)
+	return out, context.Cause(ctx)
+}
+
+// together runs trials on the proof's workers until all are done or ctx ends.
+func (o Options) together(ctx context.Context, trials []Trial, one func(Trial)) {
+	queue := make(chan Trial)
 	var wg sync.WaitGroup
 	for range o.Workers {
 		wg.Go(func() {
 			for t := range queue {
-				began := time.Now()
-				b, err := o.Conduct(ctx, t)
-				if err != nil {
-					cancel(fmt.Errorf("trial %s: %w", t.Name, err))
-					continue
-				}
-				mu.Lock()
-				out[t.Name] = b
-				if o.Progress != nil {
-					o.Progress(t.Name, len(out), len(trials), time.Since(began))
-				}
-				mu.Unlock()
+				one(t)
 			}
 		})
 	}
-feed:
+	defer wg.Wait()
+	defer close(queue)
 	for _, t := range trials {
 		select {
 		case queue <- t:
 		case <-ctx.Done():
-			break feed
+			return
 		}
 	}
-	close(queue)
-	wg.Wait()
-	return out, context.Cause(ctx)
 }
 
 // matrix fills in which defects were killed.
@@ -341,6 +357,11 @@ func (o Options) nullFaults(p *results.Proof, bundles map[string]*results.Bundle
 	if b == nil {
 		return
 	}
+	defer func() {
+		if len(p.Faults) == 0 && len(b.Run.NotRun) == 0 {
+			p.Survivors = append(p.Survivors, "a fault that does nothing: nothing was executed")
+		}
+	}()
 	for _, v := range b.Verdicts.Verdicts {
 		if v.Under == "" {
 			continue
@@ -355,13 +376,21 @@ func (o Options) nullFaults(p *results.Proof, bundles map[string]*results.Bundle
 	}
 }
 
-// clean demands that the reference without defects passes everything.
+// clean demands that the reference without defects passes everything. What this host was too noisy to
+// say is left open: it is no survivor, and no proof either.
 func (o Options) clean(p *results.Proof, b *results.Bundle) {
 	if b == nil {
 		return
 	}
+	if len(b.Verdicts.Verdicts) == 0 {
+		p.Survivors = append(p.Survivors, "clean reference: nothing was executed")
+	}
 	for _, v := range b.Verdicts.Verdicts {
-		if v.Status != results.Pass {
+		switch {
+		case v.Status == results.Pass:
+		case v.Status == results.Inconclusive && (v.Reason == suites.ReasonHostNoise || v.Reason == suites.ReasonNotWitnessed):
+			p.Open = append(p.Open, fmt.Sprintf("clean reference: %s is inconclusive %s: %s", v.Key(), v.Reason, v.Why.Observed))
+		default:
 			p.Survivors = append(p.Survivors, fmt.Sprintf("clean reference: %s is %s %s: %s", v.Key(), v.Status, v.Reason, v.Why.Observed))
 		}
 	}

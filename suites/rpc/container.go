@@ -57,7 +57,7 @@ var _ = add(suites.Check{
 	},
 	Judge:   judgeContainer,
 	Explain: explain,
-	Reasons: []string{reasonServed, reasonNoException, reasonWrongException, reasonNameNotEchoed, reasonMemoryGrew, reasonMemoryUnknown},
+	Reasons: []string{reasonServed, reasonNoException, reasonWrongException, reasonMemoryGrew, reasonMemoryUnknown},
 	Kills: kills(
 		killsIn("rpc.container-unbounded", reasonMemoryGrew, "list-of-structs", "list-of-numbers"),
 		killsIn("rpc.container-closes-served", reasonServed, "list-of-numbers"),

@@ -53,7 +53,9 @@ var _ = add(suites.Check{
 })
 
 func judgeLengthLimit(t suites.Trace) suites.Finding {
-	const want = "the connection closed within 1 s, and less than 1 MiB of memory taken"
+	// a server that waits for the claimed bytes ends at its read deadline: that is not a refusal
+	bound := min(refusalWait, t.Claims.Limits.ReadDeadline()/2)
+	want := fmt.Sprintf("the connection closed within %s, and less than 1 MiB of memory taken", bound)
 	v, err := variantOf(lengthLimits, t.Key.Case)
 	if err != nil {
 		return suites.Failing(reasonMemoryUnknown, want, err.Error(), nil)
@@ -66,12 +68,16 @@ func judgeLengthLimit(t suites.Trace) suites.Finding {
 	}
 	observed := fmt.Sprintf("%s; peak resident memory grew by %d KiB", a, grown>>10)
 	switch {
-	case a.served():
+	case a.served(), a.kind == garbled:
 		return suites.Failing(reasonAnswered, want, observed, cites)
 	case !a.closedByPeer() && t.Noisy(refusalWait):
 		return suites.TooNoisy(want, observed, cites)
 	case !a.closedByPeer():
 		return suites.Failing(reasonNotClosed, want, observed, cites)
+	case t.Within(a.x.Ending, 0, bound) == suites.TooLate:
+		return suites.Failing(reasonNotClosed, want, observed, cites)
+	case t.Within(a.x.Ending, 0, bound) == suites.Unsure && a.x.Ending > bound:
+		return suites.TooNoisy(want, observed, cites)
 	case !ok:
 		return suites.Failing(reasonMemoryUnknown, want, "the memory of the target's process could not be read", cites)
 	case grown >= maxGrowth:

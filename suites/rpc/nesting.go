@@ -45,6 +45,6 @@ var _ = add(conversation{
 	ID:      "rpc/wire/nesting-bound",
 	Title:   "nesting is bounded",
 	Covers:  []string{"rpc/wire/nesting-bound"},
-	Reasons: []string{reasonNoReply, reasonServed, reasonNoException, reasonWrongException, reasonNameNotEchoed, reasonSlow},
+	Reasons: []string{reasonNoReply, reasonServed, reasonNoException, reasonWrongException, reasonSlow},
 	Kills:   killsIn("rpc.nesting-unbounded", reasonServed, "undeclared", "declared", "ttheader"),
 }))

@@ -133,11 +133,15 @@ func judgePipeline(t suites.Trace) suites.Finding {
 		if n == 0 {
 			break
 		}
-		reply, err := rpcframe.Unwrap(v.form, rest[:n])
-		if err != nil {
-			return suites.Failing(reasonGarbled, want, err.Error(), x.Cites)
+		a := answer{form: v.form}.decode(rest[:n], 0)
+		switch a.kind {
+		case replied:
+		case exception: // the call got no reply
+			return suites.Failing("lost", want, a.String(), x.Cites)
+		default:
+			return suites.Failing(reasonGarbled, want, a.String(), x.Cites)
 		}
-		seqs = append(seqs, reply.Message.Seq)
+		seqs = append(seqs, a.reply.Message.Seq)
 		rest = rest[n:]
 	}
 	observed := fmt.Sprintf("replies with sequence ids %v", seqs)

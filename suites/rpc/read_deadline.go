@@ -81,7 +81,7 @@ func judgeDeadline(t suites.Trace) suites.Finding {
 	switch {
 	case a.x == nil || a.kind == refused:
 		return suites.Failing(reasonNotClosed, want, a.String(), a.cites())
-	case a.kind == replied:
+	case a.kind == replied, a.kind == garbled:
 		return suites.Failing(reasonAnswered, want, a.String(), a.cites())
 	case !a.closedByPeer():
 		return suites.Failing(reasonNotClosed, want, a.String(), a.cites())

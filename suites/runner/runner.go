@@ -30,9 +30,12 @@ type Options struct {
 	Fault    func(name string) (chaos.Fault, error)
 	Journal  *chaos.Journal // nil: cases under faults are an error of the caller
 	Null     bool           // every fault does nothing: for proving that such a run is Inconclusive
+	Together bool           // exclusive cases run beside others: for targets whose verdicts can not depend on it
 	Progress func(Event)
 	Workers  int // cases at once; 0 means 8
-	Attempts int // at a case that the host's noise made Inconclusive; 0 means 3
+	Attempts int // at a case that stays undecided on a noisy host; 0 means 5
+
+	limit, grace time.Duration // of a drive, and until one that ignores its end is given up; 0 means 20 s and 10 s
 }
 
 // Event tells that a case is done.
@@ -51,7 +54,13 @@ func Drive(ctx context.Context, o Options) error {
 		o.Workers = 8
 	}
 	if o.Attempts <= 0 {
-		o.Attempts = 3
+		o.Attempts = 5
+	}
+	if o.limit <= 0 {
+		o.limit = 20 * time.Second
+	}
+	if o.grace <= 0 {
+		o.grace = 10 * time.Second
 	}
 	if o.Progress == nil {
 		o.Progress = func(Event) {}
@@ -118,7 +127,7 @@ func (r *run) sort() (probes, parallel, exclusive []job, total int) {
 			}
 		}
 		switch {
-		case j.spec != nil || c.Cost.Exclusive:
+		case j.check.Stops || !r.Together && (j.spec != nil || c.Cost.Exclusive):
 			exclusive = append(exclusive, j)
 		case r.Suite.AreaOf(c.ID) == "claims":
 			probes = append(probes, j)
@@ -191,7 +200,7 @@ func (r *run) one(ctx context.Context, j job, alone bool) error {
 			return nil
 		}
 		verdict = r.Suite.JudgeCase(r.Run, j.planned, r.Recorder.All())
-		if verdict.Reason != suites.ReasonHostNoise || attempt >= r.Attempts {
+		if !r.undecided(verdict) || attempt >= r.Attempts {
 			break
 		}
 	}
@@ -202,9 +211,16 @@ func (r *run) one(ctx context.Context, j job, alone bool) error {
 	return nil
 }
 
+// undecided tells whether another attempt may decide a case: the host was too noisy, or a fault was not
+// seen by its witness. Where every fault is one that does nothing, that it is not seen is the answer.
+func (r *run) undecided(v results.Verdict) bool {
+	return v.Reason == suites.ReasonHostNoise || (v.Reason == suites.ReasonNotWitnessed && !r.Null)
+}
+
 func (r *run) attempted(key results.Key) bool { return len(r.Recorder.Of(key)) > 0 }
 
-// attempt drives a case once and records its end.
+// attempt drives a case once and records its end. A case that the end of the run cut short has none: what
+// it saw of the target until then says nothing.
 func (r *run) attempt(ctx context.Context, j job) error {
 	key := j.planned.Key()
 	put := r.put(key)
@@ -212,11 +228,17 @@ func (r *run) attempt(ctx context.Context, j job) error {
 		return put(results.FromHost, results.Ended, nil)
 	}
 	began := r.Clock.Now()
-	limit := 20*time.Second + 4*j.check.Cost.Time
-	ctx, cancel := context.WithTimeout(ctx, limit)
+	inside, cancel := context.WithTimeout(ctx, r.limit+4*j.check.Cost.Time)
 	defer cancel()
 	env := r.env(key, put)
-	if err := guard(ctx, limit, func() error { return r.phases(ctx, j, env) }); err != nil {
+	if j.check.Stops {
+		defer r.stopping(ctx, env)()
+	}
+	err := guard(inside, r.grace, func() error { return r.phases(inside, j, env) })
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if err != nil {
 		if perr := put(results.FromHost, results.Errored, suites.Failure{Reason: "drive", Detail: err.Error()}); perr != nil {
 			return perr
 		}
@@ -225,6 +247,23 @@ func (r *run) attempt(ctx context.Context, j job) error {
 		return err
 	}
 	return put(results.FromHost, results.Ended, nil)
+}
+
+// stopping gives a case the means to end the target. The returned function sees to it that the target
+// has ended, so that the next case gets a fresh process, also when the drive failed early.
+func (r *run) stopping(ctx context.Context, env *scenarios.Env) (ended func()) {
+	stopped := make(chan struct{})
+	env.Terminate = sync.OnceFunc(func() {
+		go func() {
+			defer close(stopped)
+			// a target that survives is found by the next start, or by the journal
+			_ = r.Target.Stop(context.WithoutCancel(ctx))
+		}()
+	})
+	return func() {
+		env.Terminate()
+		<-stopped
+	}
 }
 
 // phases runs the control, then the drive, under a fault where one is planned.
@@ -247,8 +286,8 @@ func (r *run) phases(ctx context.Context, j job, env *scenarios.Env) error {
 	return r.underFault(ctx, j, env)
 }
 
-// guard turns a panic of a drive, or one that does not return, into an error.
-func guard(ctx context.Context, limit time.Duration, f func() error) error {
+// guard turns a panic of a drive, or one that does not return within grace after its end, into an error.
+func guard(ctx context.Context, grace time.Duration, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -258,13 +297,18 @@ func guard(ctx context.Context, limit time.Duration, f func() error) error {
 		}()
 		done <- f()
 	}()
-	hard := time.NewTimer(limit + 10*time.Second)
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	hard := time.NewTimer(grace)
 	defer hard.Stop()
 	select {
 	case err := <-done:
 		return err
 	case <-hard.C:
-		return fmt.Errorf("the drive did not return within %s of its end (%w)", 10*time.Second, ctx.Err())
+		return fmt.Errorf("the drive did not return within %s of its end (%w)", grace, ctx.Err())
 	}
 }
 

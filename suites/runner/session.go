@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"github.com/assay-bench/assay/chaos"
@@ -23,6 +24,7 @@ type Session struct {
 	Dialer   *scenarios.Dialer
 	Fault    func(name string) (chaos.Fault, error)
 	Null     bool
+	Together bool // as in Options
 	Workers  int
 	Progress func(Event)
 	// Journal opens the undo log once the bundle exists; close is called before sealing.
@@ -55,20 +57,49 @@ func (s Session) drive(ctx context.Context, w *results.Writer, rec *results.Reco
 	if err != nil {
 		return err
 	}
-	tgt, err := s.Target(journal.Own, func(from results.Source, kind results.Kind, data any) error {
+	started := owned{journal: journal}
+	tgt, err := s.Target(started.own, func(from results.Source, kind results.Kind, data any) error {
 		_, err := rec.Record(suites.FrameKey, from, kind, data)
 		return err
 	})
 	if err == nil {
 		err = Drive(ctx, Options{
 			Suite: s.Suite, Run: s.Run, Target: tgt, Dialer: s.Dialer, Recorder: rec, Clock: clock, Fault: s.Fault,
-			Journal: journal, Null: s.Null, Progress: s.Progress, Workers: s.Workers,
+			Journal: journal, Null: s.Null, Together: s.Together, Progress: s.Progress, Workers: s.Workers,
 			Save: func(name string, data []byte) error {
 				return w.WriteFile(filepath.ToSlash(filepath.Join(results.HistogramDir, name)), data)
 			},
 		})
 	}
-	return errors.Join(err, closeJournal())
+	return errors.Join(err, started.release(), closeJournal())
+}
+
+// owned remembers what was started, so that what has ended can leave the journal.
+type owned struct {
+	journal *chaos.Journal
+	mu      sync.Mutex
+	all     []chaos.Process
+}
+
+func (o *owned) own(p chaos.Process) error {
+	o.mu.Lock()
+	o.all = append(o.all, p)
+	o.mu.Unlock()
+	return o.journal.Own(p)
+}
+
+// release takes ended processes out of the journal. One that lives stays in it: closing the journal
+// names it, and a replay ends it.
+func (o *owned) release() error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var errs []error
+	for _, p := range o.all {
+		if !p.Alive() {
+			errs = append(errs, o.journal.Disown(p))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // finish completes run.json with what the target said of itself, judges and seals.
@@ -91,7 +122,9 @@ func Verdicts(s *suites.Suite, run results.Run, evidence []results.Evidence) res
 	for _, x := range v.Verdicts {
 		switch x.Status {
 		case results.Pass, results.Fail, results.Inconclusive:
-			v.Executed++
+			if !x.Frame {
+				v.Executed++
+			}
 		}
 	}
 	v.Exit = results.ExitOf(v.Verdicts, func(x results.Verdict) bool { return run.Counts(x.Key()) })

@@ -10,6 +10,9 @@ import (
 // stallTick is the period of the ticker whose gaps measure the harness's own stalls.
 const stallTick = 5 * time.Millisecond
 
+// stallNoise is how late a tick usually is on an idle host.
+const stallNoise = time.Millisecond
+
 // stalls remembers when the harness itself did not get to run: a timing bound near such a gap says
 // something about this host, not about the target.
 type stalls struct {
@@ -18,7 +21,8 @@ type stalls struct {
 	wg    sync.WaitGroup
 
 	mu   sync.Mutex
-	gaps []gap // the last maxGaps that exceeded the period
+	last time.Duration // the newest tick
+	gaps []gap         // the last maxGaps that exceeded the period
 }
 
 type gap struct{ at, length time.Duration }
@@ -26,7 +30,7 @@ type gap struct{ at, length time.Duration }
 const maxGaps = 1 << 14
 
 func watchStalls(clock results.Clock) *stalls {
-	s := &stalls{clock: clock, end: make(chan struct{})}
+	s := &stalls{clock: clock, end: make(chan struct{}), last: clock.Now()}
 	s.wg.Go(s.watch)
 	return s
 }
@@ -34,35 +38,39 @@ func watchStalls(clock results.Clock) *stalls {
 func (s *stalls) watch() {
 	tick := time.NewTicker(stallTick)
 	defer tick.Stop()
-	last := s.clock.Now()
 	for {
 		select {
 		case <-s.end:
 			return
 		case <-tick.C:
-			now := s.clock.Now()
-			if late := now - last - stallTick; late > time.Millisecond {
-				s.note(gap{now, late})
-			}
-			last = now
+			s.note(s.clock.Now())
 		}
 	}
 }
 
-func (s *stalls) note(g gap) {
+// note takes a tick.
+func (s *stalls) note(now time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	late := now - s.last - stallTick
+	s.last = now
+	if late <= stallNoise {
+		return
+	}
 	if len(s.gaps) == maxGaps {
 		s.gaps = append(s.gaps[:0], s.gaps[maxGaps/2:]...)
 	}
-	s.gaps = append(s.gaps, g)
+	s.gaps = append(s.gaps, gap{now, late})
 }
 
-// since returns the longest gap that ended after began.
+// since returns the longest gap that ended after began, or has not ended yet.
 func (s *stalls) since(began time.Duration) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var longest time.Duration
+	if late := s.clock.Now() - s.last - stallTick; late > stallNoise {
+		longest = late
+	}
 	for i := len(s.gaps) - 1; i >= 0 && s.gaps[i].at >= began; i-- {
 		longest = max(longest, s.gaps[i].length)
 	}

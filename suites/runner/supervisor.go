@@ -47,9 +47,6 @@ func (s *supervisor) startLocked(ctx context.Context) error {
 	switch {
 	case errors.As(err, &not):
 		s.isReady = false
-		if local, ok := s.o.Target.(target.Local); ok {
-			s.disown(local.Processes())
-		}
 		return s.record(results.FromTarget, results.Errored, suites.Failure{Reason: not.Reason, Detail: not.Detail})
 	case err != nil:
 		return fmt.Errorf("start the target: %w", err)
@@ -88,26 +85,14 @@ func (s *supervisor) watch() {
 	if !ok {
 		return
 	}
-	exited, buried, processes := local.Exited(), make(chan struct{}), local.Processes()
+	exited, buried := local.Exited(), make(chan struct{})
 	s.buried = buried
 	go func() {
 		defer close(buried)
 		<-exited
-		s.disown(processes)
 		// an error of the recorder is sticky: whoever records next stops the run
 		_ = s.record(results.FromTarget, results.Exited, local.ExitState())
 	}()
-}
-
-// disown takes ended processes out of the journal. One that can not be taken out is reported when the
-// journal is closed.
-func (s *supervisor) disown(processes []chaos.Process) {
-	if s.o.Journal == nil {
-		return
-	}
-	for _, p := range processes {
-		_ = s.o.Journal.Disown(p)
-	}
 }
 
 // ensure starts a target again that has ended unasked.
@@ -121,7 +106,7 @@ func (s *supervisor) ensure(ctx context.Context) error {
 	return s.startLocked(ctx)
 }
 
-// down tells that the target's process has ended.
+// down tells that the target's process has ended, be it that it is still to be reaped.
 func (s *supervisor) down() bool {
 	local, ok := s.o.Target.(target.Local)
 	if !ok {
@@ -131,8 +116,13 @@ func (s *supervisor) down() bool {
 	case <-local.Exited():
 		return true
 	default:
-		return false
 	}
+	for _, p := range local.Processes() {
+		if p.Start != 0 && !p.Alive() {
+			return true
+		}
+	}
+	return false
 }
 
 // generation numbers the target's processes; died tells that this one has ended since.

@@ -61,12 +61,34 @@ func New(cfg Config) *Face {
 		grpc.UnknownServiceHandler(f.unknown),
 	)
 	testpb.RegisterTestServiceServer(f.server, &testService{defects: cfg.Defects, limit: cfg.MaxMessage})
-	behavepb.RegisterBehaveServer(f.server, &behaveService{defects: cfg.Defects, service: cfg.Behave})
-	healthpb.RegisterHealthServer(f.server, f.health)
+	if !cfg.Defects.On(defect.GRPCBehaveAbsent) {
+		behavepb.RegisterBehaveServer(f.server, &behaveService{defects: cfg.Defects, service: cfg.Behave})
+	}
+	if !cfg.Defects.On(defect.HealthAbsent) {
+		healthpb.RegisterHealthServer(f.server, healthService{f.health, cfg.Defects})
+	}
+	if cfg.Defects.On(defect.HealthNotServing) {
+		f.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	}
 	for name := range f.server.GetServiceInfo() {
 		f.health.SetServingStatus(name, healthpb.HealthCheckResponse_SERVING)
 	}
 	return f
+}
+
+// healthService is grpc-go's health server with room for a planted defect.
+type healthService struct {
+	*health.Server
+	defects defect.Set
+}
+
+// Check answers for one service.
+func (h healthService) Check(ctx context.Context, req *healthpb.HealthCheckRequest) (*healthpb.HealthCheckResponse, error) {
+	resp, err := h.Server.Check(ctx, req)
+	if err != nil && h.defects.On(defect.HealthUnknownServing) {
+		return &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_SERVING}, nil
+	}
+	return resp, err
 }
 
 // Serve accepts from l until Drain or Stop.

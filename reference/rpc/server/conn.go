@@ -31,6 +31,7 @@ type conn struct {
 	accepted time.Time
 	state    atomic.Int32
 	dropNext bool // only with PipeliningDropsSecond
+	tired    bool // only with Impatient: the connection ends after one call
 	handed   bool // the gRPC face owns the connection
 	between  bool // waiting for the first byte of a call that is not the first
 }
@@ -70,6 +71,10 @@ func (c *conn) serve() {
 		if !c.serveCall(proto) || !c.rest() {
 			return
 		}
+		if c.tired {
+			_ = c.flush() // the first answer still goes out
+			return
+		}
 	}
 }
 
@@ -95,8 +100,8 @@ func (c *conn) await(first bool) (wire.Protocol, error) {
 	if !c.state.CompareAndSwap(stateIdle, stateBusy) {
 		return wire.Unknown, net.ErrClosed
 	}
-	if first && c.on(defect.Impatient) && time.Since(c.accepted) > 40*time.Millisecond {
-		return wire.Unknown, net.ErrClosed
+	if first && c.on(defect.Impatient) {
+		c.tired = time.Since(c.accepted) > 40*time.Millisecond
 	}
 	if !first || c.on(defect.DeadlineFromFirstByte) {
 		c.in.expect(c.srv.frameDeadline())

@@ -150,7 +150,7 @@ func TestDefects(t *testing.T) {
 		defect.Impatient: func(t *testing.T, f fixture) {
 			p := f.dial(t)
 			time.Sleep(100 * time.Millisecond) // the defect is about a late first byte
-			p.send(g["framed-call"]).closed()
+			p.send(g["framed-call"]).expect(g["framed-reply"]).closed()
 		},
 		defect.LosesCalls: func(t *testing.T, f fixture) {
 			p := f.dial(t)

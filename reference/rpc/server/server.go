@@ -221,11 +221,12 @@ func (s *Server) closeFrom(peer string) {
 }
 
 // dropAfterStalls is the planted defect DropsAfterStall: a gap in its own clock makes the server
-// close everything.
+// close everything, and whatever it accepts within the next 0.3 s: connections may have been waiting.
 func (s *Server) dropAfterStalls() {
+	const sulk = 300 * time.Millisecond
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	last := time.Now()
+	last, until := time.Now(), time.Time{}
 	for {
 		select {
 		case <-s.ctx.Done():
@@ -234,6 +235,9 @@ func (s *Server) dropAfterStalls() {
 		}
 		now := time.Now()
 		if now.Sub(last) > 100*time.Millisecond {
+			until = now.Add(sulk)
+		}
+		if now.Before(until) {
 			s.each(func(c *conn) { _ = c.nc.Close() })
 		}
 		last = now

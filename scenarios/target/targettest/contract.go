@@ -64,10 +64,9 @@ func serves(t *testing.T, tg target.Target) {
 	if state := l.ExitState(); !state.Asked {
 		t.Errorf("after stop the exit is %+v, want it asked for", state)
 	}
-	for name, addr := range addrs {
-		if dial(addr) == nil {
-			t.Errorf("endpoint %s answers after stop", name)
-		}
+	// that its addresses are silent now can not be asserted: the kernel may have given them to others
+	if left := l.Processes(); len(left) > 0 {
+		t.Errorf("lists %v after stop", left)
 	}
 }
 

@@ -96,9 +96,7 @@ func (r *reader) begin() (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	if v&0xff00 != 0 {
-		return Message{}, r.fail("message header %#08x has a non-zero third byte", v)
-	}
+	// The third byte is unused and ignored (Thrift binary protocol, "Message").
 	m := Message{Type: MessageType(v)}
 	if m.Name, err = r.text(); err != nil {
 		return m, err
