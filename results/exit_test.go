@@ -15,6 +15,7 @@ func TestExitOf(t *testing.T) {
 	unproven := results.Verdict{Check: "std"}
 	unclaimed := results.Verdict{Check: "std", Status: results.NotClaimed}
 	house := func(v results.Verdict) results.Verdict { v.Check = "house"; return v }
+	frame := func(v results.Verdict) results.Verdict { v.Frame = true; return v }
 	counts := func(v results.Verdict) bool { return v.Check != "house" }
 
 	tests := []struct {
@@ -37,6 +38,8 @@ func TestExitOf(t *testing.T) {
 		{"house broken is the harness's", []results.Verdict{pass, house(broken)}, results.ExitHarness},
 		{"nothing", nil, results.ExitHarness},
 		{"nothing claimed", []results.Verdict{unclaimed, unclaimed}, results.ExitHarness},
+		{"only the run as a whole", []results.Verdict{frame(pass), frame(pass)}, results.ExitHarness},
+		{"the run as a whole fails", []results.Verdict{frame(fail)}, results.ExitFail},
 		{"only broken", []results.Verdict{broken}, results.ExitHarness},
 	}
 	for _, tt := range tests {

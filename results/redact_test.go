@@ -116,6 +116,27 @@ func TestSecretsInData(t *testing.T) {
 	}
 }
 
+func TestRedactedDataIsExact(t *testing.T) {
+	tests := []struct{ in, want string }{
+		{`{"cookie":"abc","a":"b"}`, `{"cookie":"[redacted, 3 bytes]","a":"b"}`},
+		{`{"a":{"Cookie":{"b":["x","y"],"c":"z"},"d":"e"},"f":"g"}`, `{"a":{"Cookie":{"b":["[redacted, 1 bytes]","[redacted, 1 bytes]"],"c":"[redacted, 1 bytes]"},"d":"e"},"f":"g"}`},
+		{`[{"x-api-key":"k"},"a"]`, `[{"x-api-key":"[redacted, 1 bytes]"},"a"]`},
+		{`{"cookie":7,"a":"b"}`, `{"cookie":7,"a":"b"}`},
+		{`["cookie","a"]`, `["cookie","a"]`},
+		{`{"a":"cookie=\"x\"\r\nb=c"}`, `{"a":"cookie=[redacted, 3 bytes]\r\nb=c"}`},
+		{`{"a":"é\\u00e9"}`, `{"a":"é\\u00e9"}`},
+	}
+	for _, tt := range tests {
+		rec := results.NewRecorder(io.Discard, &steps{})
+		if _, err := rec.Record(keyA, results.FromTarget, results.Exited, json.RawMessage(tt.in)); err != nil {
+			t.Fatal(err)
+		}
+		if got := string(rec.All()[0].Data); got != tt.want {
+			t.Errorf("%s became %s, want %s", tt.in, got, tt.want)
+		}
+	}
+}
+
 // sameShape demands that redaction changed strings only.
 func sameShape(t *testing.T, name string, data any, recorded json.RawMessage) {
 	t.Helper()

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
+
 	"github.com/assay-bench/assay/results"
 )
 
@@ -306,7 +308,7 @@ func Suggest(word string, candidates []string) string {
 	}
 	var all []scored
 	for _, c := range candidates {
-		all = append(all, scored{c, distance(word, c)})
+		all = append(all, scored{c, levenshtein.ComputeDistance(word[:min(len(word), 128)], c)})
 	}
 	sort.SliceStable(all, func(i, j int) bool { return all[i].d < all[j].d })
 	var near []string
@@ -317,28 +319,6 @@ func Suggest(word string, candidates []string) string {
 		return ""
 	}
 	return "; nearest: " + strings.Join(near, ", ")
-}
-
-// distance is the Levenshtein distance.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		diagonal := row[0]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			above := row[j]
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(above+1, row[j-1]+1, diagonal+cost)
-			diagonal = above
-		}
-	}
-	return row[len(b)]
 }
 
 func contains(list []string, x string) bool {

@@ -62,6 +62,7 @@ func front(file *target.File, b target.Build, record put) (target.Target, error)
 
 func (a *app) backendsCommand() *cobra.Command {
 	var evidence string
+	ports := map[string]int{}
 	cmd := &cobra.Command{
 		Use: "backends", GroupID: "target", Args: none,
 		Short: "start upstreams for a proxy under test and print their addresses",
@@ -69,14 +70,20 @@ func (a *app) backendsCommand() *cobra.Command {
 JSON line with their addresses, and ends when interrupted. With --evidence it writes
 down what arrives. A run whose target file names {backend.grpc-interop} or
 {backend.http-echo} starts them by itself.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runBackends(cmd.Context(), evidence) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.runBackends(cmd.Context(), evidence, ports) },
 	}
+	cmd.Flags().StringToIntVar(&ports, "port", nil, "fixed loopback port of a backend: grpc-interop=9001 (repeatable)")
 	cmd.Flags().StringVar(&evidence, "evidence", "", "new file for what arrives, one JSON line each")
 	return cmd
 }
 
-func (a *app) runBackends(ctx context.Context, evidence string) (err error) {
-	var o backends.Options
+func (a *app) runBackends(ctx context.Context, evidence string, ports map[string]int) (err error) {
+	for name := range ports {
+		if name != backends.GRPCInterop && name != backends.HTTPEcho {
+			return usagef("--port %s: there are %s and %s", name, backends.GRPCInterop, backends.HTTPEcho)
+		}
+	}
+	o := backends.Options{Ports: ports}
 	if evidence != "" {
 		f, err := os.OpenFile(evidence, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {

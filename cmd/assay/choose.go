@@ -81,7 +81,10 @@ func fileTarget(path string) (*chosenTarget, error) {
 		c.meta.Kind, c.owned = "command", true
 	}
 	for _, addr := range file.Endpoints {
-		c.local = c.local && loopbackAddr(addr)
+		if host, _, err := net.SplitHostPort(addr); err == nil && !loopbackAddr(addr) {
+			c.hosts = append(c.hosts, host) // an endpoint of the user's own file is named by the user
+			c.local = false
+		}
 	}
 	c.build = func(own func(chaos.Process) error, record put) (target.Target, error) {
 		dial := scenarios.NewDialer(c.hosts, c.rate).DialContext

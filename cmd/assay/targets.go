@@ -91,18 +91,14 @@ func (a *app) checkTarget(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	tgt, err := chosen.build(journal.Own, func(results.Source, results.Kind, any) error { return nil })
+	children := runner.Children{Journal: journal}
+	tgt, err := chosen.build(children.Own, func(results.Source, results.Kind, any) error { return nil })
 	if err != nil {
 		return errors.Join(usage(err), closeJournal())
 	}
 	absent, err := a.inspect(ctx, suite, chosen, tgt)
 	err = errors.Join(err, tgt.Stop(context.WithoutCancel(ctx)))
-	if local, ok := tgt.(target.Local); ok {
-		for _, p := range local.Processes() {
-			err = errors.Join(err, journal.Disown(p))
-		}
-	}
-	if err := errors.Join(err, closeJournal()); err != nil {
+	if err := errors.Join(err, children.Release(), closeJournal()); err != nil {
 		return err
 	}
 	if err := a.wouldRun(ctx, suite, chosen, f); err != nil {

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/agnivade/levenshtein"
 )
 
 // Name identifies one planted defect, for example "rpc.length-ignored". Names never change meaning.
@@ -80,28 +82,6 @@ func nearest(n string) Name {
 		n = n[:256] // the distance is quadratic
 	}
 	return slices.MinFunc(Catalogue(), func(a, b Entry) int {
-		return cmp.Compare(distance(n, string(a.Name)), distance(n, string(b.Name)))
+		return cmp.Compare(levenshtein.ComputeDistance(n, string(a.Name)), levenshtein.ComputeDistance(n, string(b.Name)))
 	}).Name
-}
-
-// distance is the Levenshtein distance in bytes.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			above := row[j+1]
-			row[j+1] = min(diagonal+cost, above+1, row[j]+1)
-			diagonal = above
-		}
-	}
-	return row[len(b)]
 }

@@ -256,27 +256,25 @@ func TestGRPCDefects(t *testing.T) {
 }
 
 func TestCancelBreaksConnection(t *testing.T) {
-	cc := dial(t, start(t, defect.GRPCCancelBreaksConnection))
-	client := behavepb.NewBehaveClient(cc)
-	waiting := make(chan error, 1)
-	slow := &behavepb.Msg{Ops: []*behavepb.Op{{Kind: behavepb.OpKind_OP_KIND_DELAY, Millis: 60_000}}}
-	go func() {
-		_, err := client.Echo(within(t), slow)
-		waiting <- err
-	}()
-	ctx, cancel := context.WithCancel(t.Context())
-	stream, err := client.Stream(ctx)
-	if err != nil {
-		t.Fatal(err)
+	client := behavepb.NewBehaveClient(dial(t, start(t, defect.GRPCCancelBreaksConnection)))
+	open := func(ctx context.Context) grpc.BidiStreamingClient[behavepb.Msg, behavepb.Msg] {
+		stream, err := client.Stream(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := stream.Send(&behavepb.Msg{}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stream.Recv(); err != nil { // the server has it now: it can not move to another connection
+			t.Fatal(err)
+		}
+		return stream
 	}
-	if err := stream.Send(&behavepb.Msg{}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := stream.Recv(); err != nil {
-		t.Fatal(err)
-	}
+	other := open(within(t))
+	ctx, cancel := context.WithCancel(within(t))
+	open(ctx)
 	cancel()
-	if err := <-waiting; status.Code(err) != codes.Unavailable {
+	if _, err := other.Recv(); status.Code(err) != codes.Unavailable {
 		t.Errorf("the other call on the connection: %v", err)
 	}
 }

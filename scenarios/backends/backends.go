@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net"
 	"sort"
+	"strconv"
 	"sync"
 
 	"github.com/assay-bench/assay/results"
@@ -47,6 +48,8 @@ type Options struct {
 	// Put records what arrives, with source upstream; nil witnesses nothing. It is called by many
 	// goroutines at once.
 	Put func(from results.Source, kind results.Kind, data any) error
+	// Ports fixes the loopback port of a backend by its name, for a proxy that is configured already.
+	Ports map[string]int
 }
 
 // Backends are running upstreams.
@@ -60,7 +63,8 @@ type Backends struct {
 	err error // the first one of Put
 }
 
-// Start listens on loopback ports that the kernel chooses, and serves until Stop or the end of ctx.
+// Start listens on loopback, on ports that the kernel chooses unless given, and serves until Stop or the
+// end of ctx.
 func Start(ctx context.Context, o Options) (*Backends, error) {
 	b := &Backends{put: o.Put, endpoints: map[string]string{}}
 	b.shut = sync.OnceValue(b.shutAll)
@@ -69,7 +73,11 @@ func Start(ctx context.Context, o Options) (*Backends, error) {
 	}
 	starts := map[string]func(net.Listener) func() error{GRPCInterop: b.serveInterop, HTTPEcho: b.serveEcho}
 	for name, start := range starts {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+		addr := "127.0.0.1:0"
+		if port := o.Ports[name]; port != 0 {
+			addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+		}
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("backend %s: %w", name, err), b.Stop())
 		}

@@ -73,8 +73,7 @@ func children() map[string]func(arg string) int {
 }
 
 func childServe(string) int {
-	l := listen("127.0.0.1:0")
-	say(l.Addr().String(), "child")
+	say(accept("127.0.0.1:0"), "child")
 	return untilTold()
 }
 
@@ -103,11 +102,11 @@ func flood(then func() int) int {
 }
 
 func childFlooded(addr string) int {
-	return flood(func() int { listen(addr); return untilTold() })
+	return flood(func() int { accept(addr); return untilTold() })
 }
 
 func childChatter(string) int {
-	say(listen("127.0.0.1:0").Addr().String(), "chatter")
+	say(accept("127.0.0.1:0"), "chatter")
 	for i := range 100_000 {
 		if _, err := fmt.Printf("%08d a line of some forty characters in all\n", i); err != nil {
 			return 4
@@ -118,7 +117,7 @@ func childChatter(string) int {
 
 func childStubborn(string) int {
 	signal.Ignore(syscall.SIGTERM)
-	say(listen("127.0.0.1:0").Addr().String(), "stubborn")
+	say(accept("127.0.0.1:0"), "stubborn")
 	select {}
 }
 
@@ -126,7 +125,7 @@ func childStubborn(string) int {
 func childDeaf(string) int {
 	asked := make(chan os.Signal, 1)
 	signal.Notify(asked, syscall.SIGTERM)
-	say(listen("127.0.0.1:0").Addr().String(), "deaf")
+	say(accept("127.0.0.1:0"), "deaf")
 	<-asked
 	return 0
 }
@@ -134,7 +133,7 @@ func childDeaf(string) int {
 // childPolite ignores SIGTERM and ends when its standard input does.
 func childPolite(string) int {
 	signal.Ignore(syscall.SIGTERM)
-	say(listen("127.0.0.1:0").Addr().String(), "polite")
+	say(accept("127.0.0.1:0"), "polite")
 	io.Copy(io.Discard, os.Stdin)
 	return 0
 }
@@ -146,7 +145,7 @@ func childNest(ownSession bool) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 5
 	}
-	say(listen("127.0.0.1:0").Addr().String(), fmt.Sprint(pid))
+	say(accept("127.0.0.1:0"), fmt.Sprint(pid))
 	return untilTold()
 }
 
@@ -157,7 +156,7 @@ func childOrphan(string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 5
 	}
-	say(listen("127.0.0.1:0").Addr().String(), fmt.Sprint(pid))
+	say(accept("127.0.0.1:0"), fmt.Sprint(pid))
 	bufio.NewReader(os.Stdin).ReadByte() // nothing is ever written: until the pipe or we are gone
 	return 6
 }
@@ -186,7 +185,7 @@ func childMiddle(string) int {
 }
 
 func childTCP(addr string) int {
-	listen(addr)
+	accept(addr)
 	return untilTold()
 }
 
@@ -234,11 +233,11 @@ func (s *slowHealth) Check(context.Context, *grpc_health_v1.HealthCheckRequest) 
 
 // childTell reports what it was started with, in its claims' version, and serves at its argument.
 func childTell(addr string) int {
-	l := listen(addr)
+	admin := accept(addr)
 	folder, _ := os.Getwd()
 	told, _ := json.Marshal(map[string]any{"args": os.Args[1:], "env": os.Getenv("TOLD"), "folder": folder})
 	line, _ := json.Marshal(map[string]any{
-		"endpoints": map[string]string{"rpc": "127.0.0.1:1", "admin": l.Addr().String()},
+		"endpoints": map[string]string{"rpc": "127.0.0.1:1", "admin": admin},
 		"claims": target.Claims{
 			Name: "from the line", Version: string(told), Features: []string{"rpc.buffered"},
 			Limits: target.Limits{MaxDepth: 7, MaxFrameBytes: 8}, Defects: []string{"planted"},
@@ -246,6 +245,22 @@ func childTell(addr string) int {
 	})
 	fmt.Println(string(line))
 	return untilTold()
+}
+
+// accept takes connections for as long as the child lives, and returns its address. (A listener that
+// nobody holds is closed when the garbage collector comes by.)
+func accept(addr string) string {
+	l := listen(addr)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Close()
+		}
+	}()
+	return l.Addr().String()
 }
 
 func listen(addr string) net.Listener {

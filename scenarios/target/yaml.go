@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/agnivade/levenshtein"
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/lexer"
@@ -450,7 +451,7 @@ func scalarText(n ast.Node) (string, bool) {
 func suggest(word string, options []string) string {
 	best, least := "", max(2, len(word)/3)+1
 	for _, o := range options {
-		if d := distance(word, o, least); d < least {
+		if d := levenshtein.ComputeDistance(word[:min(len(word), 64)], o); d < least {
 			best, least = o, d
 		}
 	}
@@ -458,29 +459,4 @@ func suggest(word string, options []string) string {
 		return ": use one of " + strings.Join(options, ", ")
 	}
 	return fmt.Sprintf(": did you mean %s?", best)
-}
-
-// distance is the Levenshtein distance of two words, or most where their lengths alone tell that it
-// is not less.
-func distance(a, b string, most int) int {
-	if len(a)-len(b) >= most || len(b)-len(a) >= most {
-		return most
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, diagonal+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -48,16 +48,10 @@ var _ = add(suites.Check{
 	Control:  controlFor(impossible),
 	Cost:     suites.Cost{Time: 200 * time.Millisecond, Exclusive: true},
 	Locality: suites.SameHost,
-	Drive: func(ctx context.Context, env *scenarios.Env) error {
-		v, err := variantOf(impossible, env.Key.Case)
-		if err != nil {
-			return err
-		}
-		return driveWithMemory(ctx, env, v)
-	},
-	Judge:   judgeContainer,
-	Explain: explain,
-	Reasons: []string{reasonServed, reasonNoException, reasonWrongException, reasonMemoryGrew, reasonMemoryUnknown},
+	Drive:    driving(impossible, driveWithMemory),
+	Judge:    judgeContainer,
+	Explain:  explain,
+	Reasons:  []string{reasonServed, reasonNoException, reasonWrongException, reasonMemoryGrew, reasonMemoryUnknown},
 	Kills: kills(
 		killsIn("rpc.container-unbounded", reasonMemoryGrew, "list-of-structs", "list-of-numbers"),
 		killsIn("rpc.container-closes-served", reasonServed, "list-of-numbers"),
@@ -65,20 +59,14 @@ var _ = add(suites.Check{
 })
 
 // driveWithMemory sends a variant and watches what it costs the target's process.
-func driveWithMemory(ctx context.Context, env *scenarios.Env, v variant) error {
-	b, err := v.bytes(env.Token)
-	if err != nil {
-		return err
-	}
+func driveWithMemory(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
 	peak, err := host.WatchPeak(env)
 	if err != nil {
 		return err
 	}
-	c, err := once(ctx, env, "probe", v.form, b, refusalWait)
-	if err != nil {
+	if err := asking(refusalWait)(ctx, env, v, b); err != nil {
 		return err
 	}
-	c.Close()
 	return peak.Record()
 }
 

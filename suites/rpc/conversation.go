@@ -41,22 +41,14 @@ func (k conversation) check(c suites.Check) suites.Check {
 	if k.silent {
 		c.Reasons = append(c.Reasons, reasonAnswered)
 	}
-	c.Drive, c.Judge = k.drive, k.judgeTrace
+	c.Drive, c.Judge = driving(k.variants, k.drive), k.judgeTrace
 	if c.Cost.Time == 0 {
 		c.Cost.Time = 200 * time.Millisecond
 	}
 	return c
 }
 
-func (k conversation) drive(ctx context.Context, env *scenarios.Env) error {
-	v, err := variantOf(k.variants, env.Key.Case)
-	if err != nil {
-		return err
-	}
-	b, err := v.bytes(env.Token)
-	if err != nil {
-		return err
-	}
+func (k conversation) drive(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
 	wait := answerWait
 	if k.silent {
 		wait = silenceWait

@@ -2,13 +2,11 @@ package rpc
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/assay-bench/assay/fixtures/features"
 	golden "github.com/assay-bench/assay/fixtures/rpc"
-	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/wire/rpcframe"
 	"github.com/assay-bench/assay/suites"
 )
@@ -47,28 +45,13 @@ func goldenBytes(id string) ([]byte, error) {
 }
 
 var _ = add(suites.Check{
-	ID:     "rpc/wire/four-transports",
-	Title:  "each transport form is accepted and answered in the form received",
-	Covers: []string{"rpc/wire/four-transports"},
-	Needs:  []features.Feature{features.RPCBehave},
-	Cases:  casesOf(transportVariants()),
-	Cost:   suites.Cost{Time: 100 * time.Millisecond},
-	Drive: func(ctx context.Context, env *scenarios.Env) error {
-		v, err := variantOf(transportVariants(), env.Key.Case)
-		if err != nil {
-			return err
-		}
-		b, err := v.bytes(env.Token)
-		if err != nil {
-			return err
-		}
-		c, err := once(ctx, env, "probe", v.form, b, answerWait)
-		if err != nil {
-			return err
-		}
-		c.Close()
-		return nil
-	},
+	ID:      "rpc/wire/four-transports",
+	Title:   "each transport form is accepted and answered in the form received",
+	Covers:  []string{"rpc/wire/four-transports"},
+	Needs:   []features.Feature{features.RPCBehave},
+	Cases:   casesOf(transportVariants()),
+	Cost:    suites.Cost{Time: 100 * time.Millisecond},
+	Drive:   driving(transportVariants(), asking(answerWait)),
 	Judge:   judgeTransport,
 	Explain: explain,
 	Reasons: []string{"no-reply", "wrong-form", "wrong-payload"},

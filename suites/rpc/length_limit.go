@@ -1,12 +1,10 @@
 package rpc
 
 import (
-	"context"
 	"fmt"
 	"time"
 
 	"github.com/assay-bench/assay/fixtures/features"
-	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/host"
 	"github.com/assay-bench/assay/scenarios/wire/rpcframe"
 	"github.com/assay-bench/assay/suites"
@@ -36,16 +34,10 @@ var _ = add(suites.Check{
 	Control:  controlFor(lengthLimits),
 	Cost:     suites.Cost{Time: 200 * time.Millisecond, Exclusive: true},
 	Locality: suites.SameHost,
-	Drive: func(ctx context.Context, env *scenarios.Env) error {
-		v, err := variantOf(lengthLimits, env.Key.Case)
-		if err != nil {
-			return err
-		}
-		return driveWithMemory(ctx, env, v)
-	},
-	Judge:   judgeLengthLimit,
-	Explain: explain,
-	Reasons: []string{reasonNotClosed, reasonAnswered, reasonMemoryGrew, reasonMemoryUnknown},
+	Drive:    driving(lengthLimits, driveWithMemory),
+	Judge:    judgeLengthLimit,
+	Explain:  explain,
+	Reasons:  []string{reasonNotClosed, reasonAnswered, reasonMemoryGrew, reasonMemoryUnknown},
 	Kills: kills(
 		killsIn("rpc.no-length-limit", reasonNotClosed, "length-1-gib", "framed-2-gib"),
 		killsIn("rpc.prealloc-length", reasonMemoryGrew, "length-1-gib", "length-4-gib"),

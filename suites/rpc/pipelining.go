@@ -45,7 +45,7 @@ var _ = add(suites.Check{
 	Control:  controlFor(pipelines),
 	Under:    []chaos.Spec{{Name: "net/delay", Magnitude: 0.12}, {Name: "proc/pause", Magnitude: 0.4}},
 	Cost:     suites.Cost{Time: 500 * time.Millisecond},
-	Drive:    drivePipeline,
+	Drive:    driving(pipelines, drivePipeline),
 	Endpoint: "rpc",
 	Probe:    probeEcho,
 	Judge:    judgePipeline,
@@ -61,15 +61,7 @@ var _ = add(suites.Check{
 	),
 })
 
-func drivePipeline(ctx context.Context, env *scenarios.Env) error {
-	v, err := variantOf(pipelines, env.Key.Case)
-	if err != nil {
-		return err
-	}
-	b, err := v.bytes(env.Token)
-	if err != nil {
-		return err
-	}
+func drivePipeline(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
 	c, err := rpc.Dial(ctx, env, "rpc", "probe")
 	if err != nil {
 		return err

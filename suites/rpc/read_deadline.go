@@ -39,7 +39,7 @@ var _ = add(suites.Check{
 	Cases:   casesOf(stopped),
 	Control: controlFor(stopped),
 	Cost:    suites.Cost{Time: 5 * time.Second},
-	Drive:   driveDeadline,
+	Drive:   driving(stopped, driveDeadline),
 	Judge:   judgeDeadline,
 	Explain: explain,
 	Reasons: []string{reasonAnswered, reasonNotClosed, "early", "late"},
@@ -51,15 +51,7 @@ var _ = add(suites.Check{
 	),
 })
 
-func driveDeadline(ctx context.Context, env *scenarios.Env) error {
-	v, err := variantOf(stopped, env.Key.Case)
-	if err != nil {
-		return err
-	}
-	b, err := v.bytes(env.Token)
-	if err != nil {
-		return err
-	}
+func driveDeadline(ctx context.Context, env *scenarios.Env, _ variant, b []byte) error {
 	c, err := rpc.Dial(ctx, env, "rpc", "probe")
 	if err != nil {
 		return err

@@ -42,22 +42,14 @@ func refusalReasons() []string {
 func (r refusal) check(c suites.Check) suites.Check {
 	c.Needs = append(c.Needs, features.RPCBehave)
 	c.Cases, c.Control, c.Reasons, c.Explain = casesOf(r.variants), controlFor(r.variants), refusalReasons(), explain
-	c.Drive, c.Judge = r.drive, r.judge
+	c.Drive, c.Judge = driving(r.variants, r.drive), r.judge
 	if c.Cost.Time == 0 {
 		c.Cost.Time = time.Second
 	}
 	return c
 }
 
-func (r refusal) drive(ctx context.Context, env *scenarios.Env) error {
-	v, err := variantOf(r.variants, env.Key.Case)
-	if err != nil {
-		return err
-	}
-	b, err := v.bytes(env.Token)
-	if err != nil {
-		return err
-	}
+func (r refusal) drive(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
 	wait := refusalWait
 	if r.wait != nil {
 		wait = r.wait(env, v)

@@ -60,6 +60,33 @@ func variantOf(vs []variant, id string) (variant, error) {
 	return variant{}, fmt.Errorf("no case %q", id)
 }
 
+// driving is a drive that begins with the bytes of its case's variant.
+func driving(vs []variant, do func(context.Context, *scenarios.Env, variant, []byte) error) func(context.Context, *scenarios.Env) error {
+	return func(ctx context.Context, env *scenarios.Env) error {
+		v, err := variantOf(vs, env.Key.Case)
+		if err != nil {
+			return err
+		}
+		b, err := v.bytes(env.Token)
+		if err != nil {
+			return err
+		}
+		return do(ctx, env, v, b)
+	}
+}
+
+// asking sends the bytes on a connection of their own and waits for one frame.
+func asking(wait time.Duration) func(context.Context, *scenarios.Env, variant, []byte) error {
+	return func(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
+		c, err := once(ctx, env, "probe", v.form, b, wait)
+		if err != nil {
+			return err
+		}
+		c.Close()
+		return nil
+	}
+}
+
 // echo is an ordinary call of the behave service.
 func echo(form rpcframe.Form, seq int32, m behave.Msg) rpcframe.Call {
 	return rpcframe.Call{Form: form, Method: behave.MethodEcho, Seq: seq, Args: behave.Args(m)}

@@ -2,8 +2,10 @@ package runner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"sync"
 	"time"
 
 	"github.com/assay-bench/assay/results"
@@ -22,20 +24,22 @@ type Discovered struct {
 // Discover probes features at addresses with the checks claims/<feature>, as if each were claimed. It
 // tells what answers; whether the target should have it is not asked.
 func Discover(ctx context.Context, suite *suites.Suite, addrs target.Endpoints, offered []string, dial scenarios.DialFunc) ([]Discovered, error) {
-	var out []Discovered
-	for _, feature := range offered {
+	out, errs := make([]Discovered, len(offered)), make([]error, len(offered))
+	var wg sync.WaitGroup
+	for i, feature := range offered {
 		check, ok := suite.Check("claims/" + feature)
 		if !ok {
-			out = append(out, Discovered{feature, false, "this suite has no probe for it"})
+			out[i] = Discovered{feature, false, "this suite has no probe for it"}
 			continue
 		}
-		d, err := discover(ctx, suite, check, addrs, offered, feature, dial)
-		if err != nil {
-			return nil, fmt.Errorf("probe %s: %w", feature, err)
-		}
-		out = append(out, d)
+		wg.Go(func() {
+			if out[i], errs[i] = discover(ctx, suite, check, addrs, offered, feature, dial); errs[i] != nil {
+				errs[i] = fmt.Errorf("probe %s: %w", feature, errs[i])
+			}
+		})
 	}
-	return out, nil
+	wg.Wait()
+	return out, errors.Join(errs...)
 }
 
 func discover(ctx context.Context, suite *suites.Suite, check suites.Check, addrs target.Endpoints, offered []string, feature string, dial scenarios.DialFunc) (Discovered, error) {

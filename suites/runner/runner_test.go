@@ -336,10 +336,8 @@ func TestTargetThatIsNotReady(t *testing.T) {
 
 func TestHarnessCannotStart(t *testing.T) {
 	tests := map[string]func(*fake){
-		"no program":           func(f *fake) { f.startErrs = []error{errors.New("no fork")} },
-		"the claims":           func(f *fake) { f.claimsErr = errors.New("no claims") },
-		"endpoint rpc: 10.1.2": func(f *fake) { f.addrs = target.Endpoints{"rpc": "10.1.2.3:80"} },
-		"endpoint rpc":         func(f *fake) { f.addrs = target.Endpoints{"rpc": "nonsense"} },
+		"no program": func(f *fake) { f.startErrs = []error{errors.New("no fork")} },
+		"the claims": func(f *fake) { f.claimsErr = errors.New("no claims") },
 	}
 	for name, change := range tests {
 		drove := false
@@ -350,6 +348,21 @@ func TestHarnessCannotStart(t *testing.T) {
 		}
 		if r.target.stopped != 1 {
 			t.Errorf("%s: the target was stopped %d times", name, r.target.stopped)
+		}
+	}
+}
+
+// TestForeignEndpoints refuses addresses that a target made up, before anything is dialled.
+func TestForeignEndpoints(t *testing.T) {
+	for _, addr := range []string{"10.1.2.3:80", "nonsense"} {
+		drove := false
+		r := newRig(t, simple("x/a", func(context.Context, *scenarios.Env) error { drove = true; return nil }))
+		r.target.addrs = target.Endpoints{"rpc": addr}
+		got := r.drive()
+		expect(t, got, "target/ready", results.Fail, "garbage")
+		expect(t, got, "x/a", results.Fail, suites.ReasonNotReady)
+		if drove || r.target.stopped != 1 {
+			t.Errorf("%s: driven: %t, stopped %d times", addr, drove, r.target.stopped)
 		}
 	}
 }

@@ -57,8 +57,8 @@ func (s Session) drive(ctx context.Context, w *results.Writer, rec *results.Reco
 	if err != nil {
 		return err
 	}
-	started := owned{journal: journal}
-	tgt, err := s.Target(started.own, func(from results.Source, kind results.Kind, data any) error {
+	children := Children{Journal: journal}
+	tgt, err := s.Target(children.Own, func(from results.Source, kind results.Kind, data any) error {
 		_, err := rec.Record(suites.FrameKey, from, kind, data)
 		return err
 	})
@@ -71,34 +71,38 @@ func (s Session) drive(ctx context.Context, w *results.Writer, rec *results.Reco
 			},
 		})
 	}
-	return errors.Join(err, started.release(), closeJournal())
+	return errors.Join(err, children.Release(), closeJournal())
 }
 
-// owned remembers what was started, so that what has ended can leave the journal.
-type owned struct {
-	journal *chaos.Journal
-	mu      sync.Mutex
-	all     []chaos.Process
+// Children journals the processes that the harness starts and takes them out of the journal when they
+// have ended.
+type Children struct {
+	Journal *chaos.Journal
+
+	mu  sync.Mutex
+	all []chaos.Process
 }
 
-func (o *owned) own(p chaos.Process) error {
-	o.mu.Lock()
-	o.all = append(o.all, p)
-	o.mu.Unlock()
-	return o.journal.Own(p)
+// Own journals a process that was just started.
+func (c *Children) Own(p chaos.Process) error {
+	c.mu.Lock()
+	c.all = append(c.all, p)
+	c.mu.Unlock()
+	return c.Journal.Own(p)
 }
 
-// release takes ended processes out of the journal. One that lives stays in it: closing the journal
+// Release takes ended processes out of the journal. One that lives stays in it: closing the journal
 // names it, and a replay ends it.
-func (o *owned) release() error {
-	o.mu.Lock()
-	defer o.mu.Unlock()
+func (c *Children) Release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	var errs []error
-	for _, p := range o.all {
+	for _, p := range c.all {
 		if !p.Alive() {
-			errs = append(errs, o.journal.Disown(p))
+			errs = append(errs, c.Journal.Disown(p))
 		}
 	}
+	c.all = nil
 	return errors.Join(errs...)
 }
 

@@ -56,7 +56,8 @@ func (s *supervisor) startLocked(ctx context.Context) error {
 		return fmt.Errorf("read the target's claims: %w", err)
 	}
 	if err := s.checkHosts(addrs); err != nil {
-		return err
+		s.isReady = false
+		return s.record(results.FromTarget, results.Errored, suites.Failure{Reason: "garbage", Detail: err.Error()})
 	}
 	s.isReady, s.addrs, s.claimed = true, addrs, claims
 	if err := s.record(results.FromTarget, results.Ready, map[string]any{"endpoints": addrs, "start": s.starts}); err != nil {
@@ -69,7 +70,8 @@ func (s *supervisor) startLocked(ctx context.Context) error {
 	return nil
 }
 
-// checkHosts refuses endpoints that the run may not dial, before anything is driven.
+// checkHosts refuses endpoints that the run may not dial, before anything is dialled. The user named the
+// hosts that are allowed; these are names that the target gave itself.
 func (s *supervisor) checkHosts(addrs target.Endpoints) error {
 	for name, addr := range addrs {
 		if err := s.o.Dialer.Check(addr); err != nil {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/assay-bench/assay/results"
@@ -168,4 +169,84 @@ func lookNginx(t *testing.T) string {
 	}
 	t.Skip("nginx is not installed")
 	return ""
+}
+
+// TestBareAddress needs nothing but an address: what answers there is claimed and judged.
+func TestBareAddress(t *testing.T) {
+	dir := peer(t)
+	addr := servePeer(t, filepath.Join(dir, "interop"))
+	code, b := assayIn(t, dir, "run", "conformance", "--target", "grpc://"+addr)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	if got := statuses(b, "rpc/wire/grpc-interop"); got[results.Pass] != 15 || len(got) != 1 {
+		t.Errorf("grpc-interop: %v, want 15 passes", got)
+	}
+	if len(b.Run.NotRun) == 0 {
+		t.Error("cases that need the target's process must be listed as not run")
+	}
+}
+
+// servePeer starts the interop peer and returns its address; it ends with the test.
+func servePeer(t *testing.T, path string) string {
+	cmd := exec.Command(path, "-watch-stdin")
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		cmd.Wait() // its error is not what is tested
+	})
+	var line struct {
+		Endpoints map[string]string `json:"endpoints"`
+	}
+	if err := json.NewDecoder(out).Decode(&line); err != nil {
+		t.Fatal(err)
+	}
+	return line.Endpoints["grpc"]
+}
+
+// TestEndlessTarget streams bytes without end at whatever is sent: the run ends, red, in bounded memory.
+func TestEndlessTarget(t *testing.T) {
+	dir := t.TempDir()
+	file := `apiVersion: assay/v1
+kind: Target
+name: endless
+version: 1.0.0
+role: endpoint
+start:
+  command: [` + program + `, up, --watch-stdin, --hollow, endless]
+  ready: {line: json}
+`
+	if err := os.WriteFile(filepath.Join(dir, "target.yaml"), []byte(file), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(program, "run", "conformance", "--no-probe", "--basis", "all", "--workers", "24", "--target", "target.yaml", "--out", "out")
+	cmd.Dir = dir
+	out, err := cmd.CombinedOutput()
+	if cmd.ProcessState == nil {
+		t.Fatal(err)
+	}
+	if code := cmd.ProcessState.ExitCode(); code != 1 {
+		t.Errorf("exit code %d, want 1\n%s", code, out)
+	}
+	const most = 1 << 20 // KiB: the budget of a run
+	if used := cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss; used > most {
+		t.Errorf("the run took %d KiB", used)
+	}
+	b, err := results.Open(filepath.Join(dir, "out"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := statuses(b, "rpc/"); got[results.Pass] != 0 || got[results.Broken] != 0 || got[results.Fail] == 0 {
+		t.Errorf("%v, want no pass and nothing broken", got)
+	}
 }
