@@ -190,7 +190,7 @@ func (m *report) hollow(y *blockYAML) {
 		y.set("proof", "none given for this suite: run assay prove")
 		return
 	}
-	y.set("proof", fmt.Sprintf("%d planted defects tried, %d survived", len(m.Run.Proof.Defects), survived(*m.Run.Proof)))
+	y.set("proof", fmt.Sprintf("%d kills by %d planted defects tried, %d missed", len(m.Run.Proof.Defects), planted(*m.Run.Proof), survived(*m.Run.Proof)))
 	list := y.list("hollowTargets", len(m.Run.Proof.Hollow))
 	for _, h := range m.Run.Proof.Hollow {
 		i := list.item()

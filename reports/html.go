@@ -327,9 +327,10 @@ func (d distribution) at(p float64) (plotLine, bool) {
 // proofView is the proof of the suite with its scores spelled out.
 type proofView struct {
 	results.Proof
-	Missed int
-	Other  bool // it proves another suite than the one that judged this run
-	Scores []score
+	Missed  int  // kills
+	Planted int  // defects
+	Other   bool // it proves another suite than the one that judged this run
+	Scores  []score
 }
 
 type score struct {
@@ -342,7 +343,7 @@ func proofOf(run results.Run) *proofView {
 	if run.Proof == nil {
 		return nil
 	}
-	v := &proofView{Proof: *run.Proof, Missed: survived(*run.Proof), Other: run.Proof.SuiteDigest != run.Suite.Digest}
+	v := &proofView{Proof: *run.Proof, Missed: survived(*run.Proof), Planted: planted(*run.Proof), Other: run.Proof.SuiteDigest != run.Suite.Digest}
 	for _, h := range run.Proof.Hollow {
 		var parts []string
 		for _, k := range slices.Sorted(maps.Keys(h.Counts)) {

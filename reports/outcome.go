@@ -110,16 +110,25 @@ func decideProof(p results.Proof) outcome {
 		return outcome{results.ExitHarness, "nothing proven", "broken", "No planted defect was tried, so this says nothing about the suite."}
 	case missed+vacuous+loose > 0:
 		return outcome{results.ExitFail, "fail", "fail", fmt.Sprintf(
-			"The suite missed %d of %d planted defects, %d of %d hollow targets scored, and %d of %d null faults were not noticed.",
+			"The suite missed %d of %d kills, %d of %d hollow targets scored, and %d of %d null faults were not noticed.",
 			missed, len(p.Defects), vacuous, len(p.Hollow), loose, len(p.Faults))}
 	}
 	if len(p.Open) > 0 {
 		return outcome{results.ExitInconclusive, "inconclusive", "inconclusive", fmt.Sprintf(
-			"The suite caught all %d planted defects, but %s of the clean reference could not be decided on this host.",
-			len(p.Defects), plural(len(p.Open), "case"))}
+			"Each of %d planted defects turned its checks red, but %s of the clean reference could not be decided on this host.",
+			planted(p), plural(len(p.Open), "case"))}
 	}
 	return outcome{results.ExitPass, "pass", "pass", fmt.Sprintf(
-		"The suite caught all %d planted defects, and no hollow target scored.", len(p.Defects))}
+		"Each of %d planted defects turned its checks red, and no hollow target scored.", planted(p))}
+}
+
+// planted counts the defects of the kill matrix; a defect may have to kill several cases.
+func planted(p results.Proof) int {
+	names := map[string]bool{}
+	for _, k := range p.Defects {
+		names[k.Defect] = true
+	}
+	return len(names)
 }
 
 // survived counts what no check caught, by the matrix and by the list: the larger one holds.

@@ -244,8 +244,14 @@ func (a answer) cites() []uint64 {
 
 func (a answer) String() string {
 	s := string(a.kind)
-	if a.kind == exception {
+	switch a.kind {
+	case exception:
 		s = fmt.Sprintf("exception %d %q", a.fault.Code, a.fault.Text)
+	case replied:
+		s = fmt.Sprintf("a reply with sequence id %d", a.reply.Message.Seq)
+		if a.reply.Header != nil {
+			s += fmt.Sprintf(" (%d in the header)", a.reply.HeaderSeq)
+		}
 	}
 	if a.detail != "" {
 		s += " (" + a.detail + ")"

@@ -405,11 +405,22 @@ func TestExclusiveCasesRunAlone(t *testing.T) {
 			return drive(ctx, env)
 		}
 	}
-	together := meeting(3) // the others really do run at once
+	together := meeting(2) // the others really do run at once
+	struck := make(chan struct{})
+	linger := func(ctx context.Context, env *scenarios.Env) error {
+		select { // time for one that should wait to begin
+		case <-struck:
+		case <-time.After(50 * time.Millisecond):
+		}
+		return measure(ctx, env)
+	}
 	r := newRig(t,
-		simple("x/a", count(together, false)), simple("x/b", count(together, false)), simple("x/c", count(together, false)),
+		simple("x/a", count(together, false)), simple("x/b", count(together, false)), simple("x/c", count(linger, false)),
 		exclusive(simple("x/d", count(measure, true))), exclusive(simple("x/e", count(measure, true))),
-		under(simple("x/f", count(measure, true)), chaos.Spec{Name: "net/fake", Magnitude: 1}),
+		under(simple("x/f", count(func(ctx context.Context, env *scenarios.Env) error {
+			close(struck)
+			return measure(ctx, env)
+		}, true)), chaos.Spec{Name: "net/fake", Magnitude: 1}),
 	)
 	r.faults(fault{available: true, witnessed: true})
 	for id, v := range r.drive() {
