@@ -40,7 +40,7 @@ func (g given) add(b *results.Bundle) {
 	g.verdict.Check, g.verdict.Case, g.verdict.Under = g.check, g.kase, g.under
 	p := results.Planned{
 		Check: g.check, Case: g.kase, Under: g.under, Area: g.area, Title: g.title, Covers: []string{g.check},
-		Standard: g.basis == "standard", Reproduce: "assay run " + g.check + " --target target.yaml --seed 7",
+		Standard: g.basis == "standard", Decides: g.basis == "standard", Reproduce: "assay run " + g.check + " --target target.yaml --seed 7",
 	}
 	if g.verdict.Status == results.NotClaimed {
 		p.Needs = []string{"rpc.streaming"}

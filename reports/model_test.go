@@ -81,7 +81,7 @@ func TestOutcome(t *testing.T) {
 		{"inconclusive", with("", results.Pass, results.Inconclusive), results.ExitInconclusive, "inconclusive"},
 		{"not claimed", with("", results.NotClaimed), results.ExitHarness, "nothing proven"},
 		{"none", with(""), results.ExitHarness, "nothing proven"},
-		{"known", with("known", results.Fail), results.ExitPass, "nothing passed"},
+		{"known", with("known", results.Fail), results.ExitHarness, "nothing passed"},
 		{"house", with("house", results.Pass, results.Fail), results.ExitPass, "pass"},
 		{"planted", defective(), results.ExitPass, "pass, not certifiable"},
 		{"killed", killed(), results.ExitHarness, "unfinished"},
@@ -162,11 +162,11 @@ func TestBundleIsNotChanged(t *testing.T) {
 
 func TestNotRunHasNoVerdict(t *testing.T) {
 	b := mixed()
-	b.Run.Plan = append(b.Run.Plan, results.Planned{Check: "rpc/fault/loss", Under: "net/loss", Area: "rpc", Standard: true})
+	b.Run.Plan = append(b.Run.Plan, results.Planned{Check: "rpc/fault/loss", Under: "net/loss", Area: "rpc", Standard: true, Decides: true})
 	if got, want := build(b).Tally, build(mixed()).Tally; got != want {
 		t.Errorf("%+v, want %+v", got, want)
 	}
-	b.Run.Plan = append(b.Run.Plan, results.Planned{Check: "rpc/wire/forgotten", Area: "rpc", Standard: true})
+	b.Run.Plan = append(b.Run.Plan, results.Planned{Check: "rpc/wire/forgotten", Area: "rpc", Standard: true, Decides: true})
 	if got := build(b).Tally.Unproven; got != 2 {
 		t.Errorf("%d unproven, want the forgotten case among 2", got)
 	}

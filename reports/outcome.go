@@ -35,7 +35,7 @@ func decide(m *report, exit results.Exit) outcome {
 	case exit == results.ExitHarness && t.Executed == 0 && t.Broken == 0:
 		o.Word, o.Class = "nothing proven", "broken"
 		o.Sentence = "Nothing was executed, so this run says nothing about the target."
-	case exit == results.ExitHarness:
+	case exit == results.ExitHarness && t.Broken+t.Unproven > 0:
 		o.Word, o.Class = "incomplete", "broken"
 		o.Sentence = fmt.Sprintf("%s did not come to an end (%d broken, %d unproven), so the run as a whole proves nothing yet.",
 			checks(t.Broken+t.Unproven, ""), t.Broken, t.Unproven)
@@ -47,7 +47,7 @@ func decide(m *report, exit results.Exit) outcome {
 		o.Sentence = fmt.Sprintf("%d of %s passed, and none that counts failed.", t.Pass, checks(t.Executed, "executed"))
 	default:
 		o.Word, o.Class = "nothing passed", "broken"
-		o.Sentence = "No check passed, so this run is no success whatever its exit code."
+		o.Sentence = "No check that drives the target passed, so this run is no success."
 	}
 	if aside := asides(t); aside != "" {
 		o.Sentence += " " + aside

@@ -271,8 +271,8 @@ func (b *Bundle) Requirement(id string) (Requirement, bool) {
 	return Requirement{}, false
 }
 
-// Counts says whether a verdict decides the exit code: house rows of a target that is not the
-// reference do not, unless the run was asked to judge all.
+// Counts says whether a verdict decides the exit code: of a target that is not the reference only MUST
+// rows of a standard do, what it claims, and whether it is there, unless the run was asked to judge all.
 func (b *Bundle) Counts(v Verdict) bool { return b.Run.Counts(v.Key()) }
 
 // Counts is Bundle.Counts for a run whose bundle is not on disk yet.
@@ -282,7 +282,7 @@ func (r Run) Counts(key Key) bool {
 	}
 	for _, p := range r.Plan {
 		if p.Key() == key {
-			return p.Standard
+			return p.Decides
 		}
 	}
 	return true // a verdict of the frame, such as the target's readiness

@@ -14,14 +14,11 @@ const (
 
 // ExitOf computes the exit code of a run: 1 before 4 before 3 before 0. counts says which verdicts
 // may turn a run red (house rows of another vendor's target do not); a Fail on the known-failing
-// list does not either. Without a single executed verdict the run proved nothing.
+// list does not either. Without a single driven Pass the run proved nothing.
 func ExitOf(verdicts []Verdict, counts func(Verdict) bool) Exit {
-	var fail, harness, open, ran bool
+	var fail, harness, open, passed bool
 	for _, v := range verdicts {
-		switch v.Status {
-		case Pass, Fail, Inconclusive:
-			ran = ran || !v.Frame
-		}
+		passed = passed || (v.Status == Pass && !v.Frame)
 		switch v.Status {
 		case Fail:
 			fail = fail || (v.Expected == "" && counts(v))
@@ -34,10 +31,12 @@ func ExitOf(verdicts []Verdict, counts func(Verdict) bool) Exit {
 	switch {
 	case fail:
 		return ExitFail
-	case harness || !ran:
+	case harness:
 		return ExitHarness
 	case open:
 		return ExitInconclusive
+	case !passed:
+		return ExitHarness
 	}
 	return ExitPass
 }

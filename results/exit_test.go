@@ -31,7 +31,10 @@ func TestExitOf(t *testing.T) {
 		{"broken before inconclusive", []results.Verdict{open, broken, pass}, results.ExitHarness},
 		{"unproven before inconclusive", []results.Verdict{open, unproven, pass}, results.ExitHarness},
 		{"inconclusive before pass", []results.Verdict{pass, open}, results.ExitInconclusive},
-		{"known failing alone", []results.Verdict{known}, results.ExitPass},
+		{"known failing beside a pass", []results.Verdict{known, pass}, results.ExitPass},
+		{"known failing alone proves nothing", []results.Verdict{known}, results.ExitHarness},
+		{"inconclusive alone", []results.Verdict{open}, results.ExitInconclusive},
+		{"house fail alone proves nothing", []results.Verdict{house(fail)}, results.ExitHarness},
 		{"known failing beside a fail", []results.Verdict{known, fail}, results.ExitFail},
 		{"house fail", []results.Verdict{pass, house(fail)}, results.ExitPass},
 		{"house inconclusive", []results.Verdict{pass, house(open)}, results.ExitPass},
@@ -50,8 +53,8 @@ func TestExitOf(t *testing.T) {
 }
 
 func TestRunCounts(t *testing.T) {
-	standard, house := results.Key{Check: "a"}, results.Key{Check: "b"}
-	plan := []results.Planned{{Check: "a", Standard: true}, {Check: "b"}}
+	decides, house := results.Key{Check: "a"}, results.Key{Check: "b"}
+	plan := []results.Planned{{Check: "a", Decides: true}, {Check: "b", Standard: true}}
 	tests := []struct {
 		kind, basis string
 		key         results.Key
@@ -59,7 +62,7 @@ func TestRunCounts(t *testing.T) {
 	}{
 		{"reference", "standard", house, true},
 		{"command", "standard", house, false},
-		{"command", "standard", standard, true},
+		{"command", "standard", decides, true},
 		{"remote", "all", house, true},
 		{"command", "standard", results.Key{Check: "unplanned"}, true},
 	}

@@ -81,6 +81,7 @@ type Planned struct {
 	Covers    []string `json:"covers"`
 	Needs     []string `json:"needs,omitempty"`
 	Standard  bool     `json:"standard"` // covers a row of basis standard
+	Decides   bool     `json:"decides"`  // covers a MUST of a standard, or is about the target being what it claims
 	Reproduce string   `json:"reproduce"`
 	Expected  string   `json:"expected,omitempty"` // reason on the known-failing list
 }
@@ -121,7 +122,8 @@ type Proof struct {
 	Started      time.Time    `json:"started"`
 	Defects      []ProvedKill `json:"kills"`
 	Survivors    []string     `json:"survivors"`
-	Open         []string     `json:"open,omitempty"` // what this host was too noisy to show
+	Unshown      []string     `json:"unshown,omitempty"` // cases and reasons that no planted defect was seen to reach
+	Open         []string     `json:"open,omitempty"`    // what this host was too noisy to show
 	Hollow       []Hollow     `json:"hollow"`
 	Faults       []NullFault  `json:"nullFaults"`
 	Requirements int          `json:"requirements"`

@@ -108,6 +108,11 @@ func (d *Dialer) admit(ctx context.Context, host string) error {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		if d.armed > 0 { // a fault was armed while this dial waited for its turn
+			return fmt.Errorf("dial %s: %w while a fault is armed", host, ErrNotAllowed)
+		}
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
@@ -115,7 +120,7 @@ func (d *Dialer) admit(ctx context.Context, host string) error {
 }
 
 func loopback(host string) bool {
-	if host == "localhost" {
+	if strings.EqualFold(host, "localhost") {
 		return true
 	}
 	ip := net.ParseIP(host)

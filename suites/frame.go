@@ -1,7 +1,7 @@
 package suites
 
 import (
-	_ "embed" // the frame's own catalogue
+	"embed"
 	"fmt"
 
 	"github.com/assay-bench/assay/results"
@@ -11,16 +11,19 @@ import (
 //go:embed frame.yaml
 var frameCatalogue []byte
 
+//go:embed *.go
+var frameSources embed.FS
+
 // Frame is the area of what every run learns of its target without driving it.
 func Frame() (Area, error) {
 	rows, err := ReadCatalogue("target", frameCatalogue)
 	if err != nil {
 		return Area{}, err
 	}
-	return Area{Name: "target", Requirements: rows, Checks: []Check{
+	return Area{Name: "target", Requirements: rows, Sources: frameSources, Checks: []Check{
 		{
 			ID: "target/ready", Title: "the target becomes ready", Covers: []string{"target/ready"},
-			Reasons: []string{"timeout", "exited", "garbage", "no-such-program"}, Judge: judgeReady, frame: true,
+			Reasons: []string{"timeout", "exited", "garbage", "no-such-program", "unreachable"}, Judge: judgeReady, frame: true,
 			Kills: []Kill{
 				{Defect: "stack.never-ready", Reason: "timeout"},
 				{Defect: "stack.exits-at-start", Reason: "exited"},

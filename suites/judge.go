@@ -82,7 +82,9 @@ func (j *judgement) readFrame() {
 	for _, e := range j.byKey[FrameKey] {
 		switch e.Kind {
 		case results.Claimed:
-			if e.Decode(&j.claims) == nil {
+			// the first claims hold for the whole run: a target that claims less after a restart must not
+			// be able to take back what it failed
+			if j.claimSeq == 0 && e.Decode(&j.claims) == nil {
 				j.claimSeq = e.Seq
 			}
 		case results.Ready:

@@ -343,6 +343,17 @@ func TestJudgeWithoutProbing(t *testing.T) {
 	}
 }
 
+func TestFirstClaimsHold(t *testing.T) {
+	s := judgeSuite(t)
+	l := begin(t, "rpc.framed")
+	l.add(suites.FrameKey, results.Ready, nil) // started again, and now it claims nothing
+	l.add(suites.FrameKey, results.Claimed, target.Claims{Name: "t"})
+	l.drive(needing, failing)
+	if v := verdictOf(t, s, runOf(t, s), l.all, needing); v.Status != results.Fail || v.Reason != "bad" {
+		t.Errorf("a target that takes its claims back is %s %s", v.Status, v.Reason)
+	}
+}
+
 func TestJudgeUnknownCheck(t *testing.T) {
 	s := judgeSuite(t)
 	run := results.Run{Plan: []results.Planned{{Check: "x/renamed"}}}
@@ -392,7 +403,7 @@ func TestJudgeKnownFailing(t *testing.T) {
 		if v.Status != tt.status || v.Reason != tt.reason || v.Expected != tt.expected {
 			t.Errorf("%s: %s %q, expected %q", tt.name, v.Status, v.Reason, v.Expected)
 		}
-		if got := results.ExitOf([]results.Verdict{v}, func(results.Verdict) bool { return true }); got != tt.exit {
+		if got := results.ExitOf([]results.Verdict{v, {Status: results.Pass}}, func(results.Verdict) bool { return true }); got != tt.exit {
 			t.Errorf("%s: exit %d, want %d", tt.name, got, tt.exit)
 		}
 	}

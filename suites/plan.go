@@ -3,6 +3,7 @@ package suites
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"sort"
 	"strings"
@@ -53,6 +54,9 @@ func Profiles() []Profile {
 	}
 }
 
+// ErrNothingRuns is wrapped when of what was asked for nothing can run on this host.
+var ErrNothingRuns = errors.New("nothing of what was asked for can run here")
+
 // ErrNoMatch is wrapped when a pattern or a profile selects nothing.
 var ErrNoMatch = errors.New("matches no check")
 
@@ -79,10 +83,14 @@ func (s *Suite) Plan(sel Selection) (Plan, error) {
 			}
 		}
 	}
+	if len(chosen) == 0 {
+		return plan, fmt.Errorf("profile %s: %w", profile.Name, ErrNoMatch)
+	}
+	asked := maps.Clone(chosen)
 	s.addFrame(chosen, sel.Probing)
 	s.fill(&plan, chosen, sel)
-	if driven := plan.driven(s); driven == 0 && len(plan.NotRun) == 0 {
-		return plan, fmt.Errorf("profile %s: %w", profile.Name, ErrNoMatch)
+	if !plan.drives(s, asked) {
+		return plan, fmt.Errorf("%w: %s", ErrNothingRuns, plan.whyNot())
 	}
 	return plan, nil
 }
@@ -185,7 +193,7 @@ func (s *Suite) fill(plan *Plan, chosen map[results.Key]bool, sel Selection) {
 func (s *Suite) planned(c Check, key results.Key, sel Selection) results.Planned {
 	p := results.Planned{
 		Check: key.Check, Case: key.Case, Under: key.Under, Area: s.AreaOf(c.ID), Title: c.caseTitle(key.Case),
-		Covers: c.Covers, Standard: s.Standard(c), Reproduce: sel.Reproduce(key),
+		Covers: c.Covers, Standard: s.Standard(c), Decides: s.Decides(c), Reproduce: sel.Reproduce(key),
 	}
 	for _, f := range c.needs(key.Case) {
 		p.Needs = append(p.Needs, string(f))
@@ -201,15 +209,22 @@ func expected(c Check) time.Duration {
 	return c.Cost.Time / 8
 }
 
-// driven counts the planned cases that drive the target.
-func (p Plan) driven(s *Suite) int {
-	n := 0
+// drives tells whether a case that was asked for, and not only what the frame adds, drives the target.
+func (p Plan) drives(s *Suite, asked map[results.Key]bool) bool {
 	for _, x := range p.Planned {
-		if c, ok := s.Check(x.Check); ok && !c.frame {
-			n++
+		if c, ok := s.Check(x.Check); ok && !c.frame && asked[x.Key()] {
+			return true
 		}
 	}
-	return n
+	return false
+}
+
+// whyNot gives the first reason for which a case can not run.
+func (p Plan) whyNot() string {
+	for _, n := range p.NotRun {
+		return n.Check + ": " + n.Probe
+	}
+	return "only the frame's own checks are left"
 }
 
 // pattern is check[#case][@fault].

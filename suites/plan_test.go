@@ -112,7 +112,7 @@ func TestPlanNoMatch(t *testing.T) {
 	if _, err := s.Plan(selection("rpc/[")); err == nil || errors.Is(err, suites.ErrNoMatch) {
 		t.Errorf("a malformed glob: %v", err)
 	}
-	if _, err := s.Plan(selection("target")); !errors.Is(err, suites.ErrNoMatch) {
+	if _, err := s.Plan(selection("target")); !errors.Is(err, suites.ErrNothingRuns) {
 		t.Errorf("a plan that drives nothing: %v", err)
 	}
 }
@@ -226,7 +226,7 @@ func TestPlanNotRun(t *testing.T) {
 		}
 	}
 	sel.Barred = func(suites.Check, results.Key) string { return "nothing works here" }
-	if plan, err := s.Plan(sel); err != nil || len(plan.Planned) != 0 || len(plan.NotRun) == 0 {
+	if plan, err := s.Plan(sel); !errors.Is(err, suites.ErrNothingRuns) || len(plan.Planned) != 0 || len(plan.NotRun) == 0 {
 		t.Errorf("all barred: %d planned, %d not run, %v", len(plan.Planned), len(plan.NotRun), err)
 	}
 }
@@ -253,11 +253,11 @@ func TestPlanCopiesWhatReportsNeed(t *testing.T) {
 	want := []results.Planned{
 		{
 			Check: "rpc/wire/many", Case: "b", Under: "proc/pause=0.4", Area: "rpc", Title: "title of rpc/wire/many: case b",
-			Covers: []string{"rpc/wire/many"}, Standard: true, Reproduce: "assay run rpc/wire/many#b@proc/pause=0.4",
+			Covers: []string{"rpc/wire/many"}, Standard: true, Decides: true, Reproduce: "assay run rpc/wire/many#b@proc/pause=0.4",
 		},
 		{
 			Check: "rpc/wire/one", Area: "rpc", Title: "title of rpc/wire/one", Covers: []string{"rpc/wire/one"},
-			Needs: []string{"rpc.framed"}, Standard: true, Reproduce: "assay run rpc/wire/one",
+			Needs: []string{"rpc.framed"}, Standard: true, Decides: true, Reproduce: "assay run rpc/wire/one",
 		},
 	}
 	if diff := cmp.Diff(want, plan.Planned[:2]); diff != "" {

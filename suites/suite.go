@@ -5,8 +5,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"regexp"
 	"sort"
+	"strings"
 
 	"github.com/assay-bench/assay/fixtures/features"
 	"github.com/assay-bench/assay/results"
@@ -20,6 +22,7 @@ type Area struct {
 	Name         string
 	Requirements []Requirement
 	Checks       []Check
+	Sources      fs.FS // the Go files of the area: judges are part of what the digest stands for
 }
 
 // Suite is all areas, validated.
@@ -171,8 +174,13 @@ func (s *Suite) seal() error {
 		Version      string
 		Requirements []Requirement
 		Checks       []declared
+		Sources      []string
 	}
 	all.Version = Version
+	var err error
+	if all.Sources, err = s.sources(); err != nil {
+		return err
+	}
 	all.Requirements = s.Requirements()
 	for _, c := range s.Checks() {
 		d := declared{c.ID, c.Covers, c.Needs, c.Cases, nil, c.Reasons, c.Kills, c.Cost, c.Locality}
@@ -190,7 +198,31 @@ func (s *Suite) seal() error {
 	return nil
 }
 
-// Digest is the SHA-256 over catalogues and check declarations, in hex.
+// sources digests the Go files of every area, tests apart.
+func (s *Suite) sources() (out []string, err error) {
+	for _, a := range s.areas {
+		if a.Sources == nil {
+			continue
+		}
+		names, err := fs.Glob(a.Sources, "*.go")
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			raw, err := fs.ReadFile(a.Sources, name)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, fmt.Sprintf("%s/%s %x", a.Name, name, sha256.Sum256(raw)))
+		}
+	}
+	return out, nil
+}
+
+// Digest is the SHA-256 over catalogues, check declarations and the sources of the judges, in hex.
 func (s *Suite) Digest() string { return s.digest }
 
 // Checks lists all checks by id.
@@ -239,6 +271,20 @@ func (s *Suite) CheckedBy(requirement string) []string {
 		}
 	}
 	return out
+}
+
+// Decides tells whether a check decides the exit code for any target: it covers a MUST of a standard, or
+// is about the target being there and being what it claims.
+func (s *Suite) Decides(c Check) bool {
+	if area := s.AreaOf(c.ID); area == "target" || area == "claims" {
+		return true
+	}
+	for _, id := range c.Covers {
+		if r := s.requirements[id]; r.Basis == "standard" && r.Level == "MUST" {
+			return true
+		}
+	}
+	return false
 }
 
 // Standard tells whether a check covers at least one row that a standard demands.

@@ -205,9 +205,30 @@ func TestSuiteFinds(t *testing.T) {
 	if !s.Standard(house) {
 		t.Error("a check that covers one row of a standard is house")
 	}
+	if !s.Decides(house) {
+		t.Error("a check that covers a MUST of a standard does not decide")
+	}
 	house.Covers = []string{"x/b"}
+	if s.Decides(house) {
+		t.Error("a check that covers house rows only decides")
+	}
 	if s.Standard(house) {
 		t.Error("a check that covers house rows only is standard")
+	}
+}
+
+func TestDecides(t *testing.T) {
+	for level, want := range map[string]bool{"MUST": true, "SHOULD": false, "MAY": false} {
+		a := area("x", check("x/a"))
+		a.Requirements[0].Level = level
+		if got := built(t, a).Decides(a.Checks[0]); got != want {
+			t.Errorf("a %s of a standard decides: %t", level, got)
+		}
+	}
+	probe := area("claims", check("claims/rpc.framed"))
+	probe.Requirements[0].Basis = "house"
+	if !built(t, probe).Decides(probe.Checks[0]) {
+		t.Error("whether a target is what it claims does not decide")
 	}
 }
 

@@ -100,6 +100,11 @@ func printable(s string) string {
 	}, s)
 }
 
+// oneLine is printable for what stands inside a line: a target must not be able to forge one.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", "\uFFFD", "\t", "\uFFFD").Replace(printable(s))
+}
+
 func (a *app) root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "assay",

@@ -47,7 +47,7 @@ func (d *display) event(e runner.Event) {
 	if e.Verdict.Reason != "" {
 		line += " (" + e.Verdict.Reason + ")"
 	}
-	line = printable(line)
+	line = oneLine(line)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.bar == nil {
@@ -91,7 +91,7 @@ func (a *app) printPlan(run results.Run, plan suites.Plan) {
 			faults[p.Under] = true
 		}
 	}
-	fmt.Fprintf(a.err, "target: %s (%s)\n", printable(run.Target.Name), run.Target.Kind)
+	fmt.Fprintf(a.err, "target: %s (%s)\n", oneLine(run.Target.Name), run.Target.Kind)
 	fmt.Fprintf(a.err, "plan: profile %s, %s in %s, %s, about %s, seed %d\n", run.Profile, plural(len(checks), "check"),
 		plural(len(plan.Planned), "case"), plural(len(faults), "fault"), plan.Expected.Round(time.Second), run.Seed)
 	if len(plan.LeftOut) > 0 {
@@ -107,6 +107,6 @@ func (a *app) printPlan(run results.Run, plan suites.Plan) {
 	}
 	for _, n := range plan.NotRun {
 		key := results.Key{Check: n.Check, Case: n.Case, Under: n.Under}
-		fmt.Fprintf(a.err, "not run here: %s: %s\n", suites.Pattern(key), printable(n.Probe))
+		fmt.Fprintf(a.err, "not run here: %s: %s\n", suites.Pattern(key), oneLine(n.Probe))
 	}
 }

@@ -102,10 +102,21 @@ func clearProof(dir string) error {
 	if err != nil {
 		return err
 	}
-	if !exists(filepath.Join(dir, results.JournalFile)) {
-		return fmt.Errorf("%s is not empty and holds no earlier proof: choose another folder with --out", dir)
+	for _, e := range entries {
+		if !ofProof[e.Name()] {
+			return fmt.Errorf("%s holds %s, which is no part of an earlier proof: choose another folder with --out", dir, e.Name())
+		}
+	}
+	if b, err := results.Open(dir); err == nil && b.Run.Kind != "prove" {
+		return fmt.Errorf("%s holds a run and no proof: choose another folder with --out", dir)
 	}
 	return os.RemoveAll(dir)
+}
+
+// ofProof are the names that a proof's folder may have in it.
+var ofProof = map[string]bool{
+	"proof": true, results.JournalFile: true, results.RunFile: true, results.EvidenceFile: true, results.VerdictsFile: true,
+	results.ManifestFile: true, "report.html": true, "report.md": true, "report.json": true, "junit.xml": true, "conformance.yaml": true,
 }
 
 func knownDefects() []string {
@@ -259,6 +270,9 @@ func writeProof(w io.Writer, p *results.Proof) error {
 	}
 	for _, s := range p.Survivors {
 		fmt.Fprintf(w, "SURVIVOR %s\n", printable(s))
+	}
+	for _, s := range p.Unshown {
+		fmt.Fprintf(w, "not shown to fail: %s\n", s)
 	}
 	for _, s := range p.Open {
 		fmt.Fprintf(w, "OPEN %s\n", printable(s))

@@ -16,6 +16,7 @@ import (
 
 	"github.com/assay-bench/assay/chaos/catalogue"
 	"github.com/assay-bench/assay/results"
+	"github.com/assay-bench/assay/results/seal"
 	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/suites"
 	"github.com/assay-bench/assay/suites/prove"
@@ -42,6 +43,7 @@ type runFlags struct {
 	workers      int
 	defects      []string
 	readDeadline time.Duration
+	words        []string // profile and patterns as the user gave them, quoted
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -117,12 +119,21 @@ func (a *app) runRun(ctx context.Context, f runFlags, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
+	for _, w := range args {
+		f.words = append(f.words, quote(w))
+	}
+	if f.profile != "" {
+		f.words = append(f.words, "--profile", f.profile)
+	}
 	patterns := takeProfile(&f, args)
 	hosts := append(append([]string{}, f.allowHosts...), chosen.hosts...)
 	plan, err := suite.Plan(suites.Selection{
 		Patterns: patterns, Profile: f.profile, Probing: !f.noProbe,
 		Barred: barred(ctx, chosen), Reproduce: reproduce(f),
 	})
+	if errors.Is(err, suites.ErrNothingRuns) {
+		return coded{results.ExitHarness, err}
+	}
 	if err != nil {
 		return usage(err)
 	}
@@ -138,6 +149,9 @@ func (a *app) runRun(ctx context.Context, f runFlags, args []string) error {
 	dir := f.out
 	if dir == "" {
 		dir = filepath.Join(outDir, run.Started.Format("20060102T150405Z")+"-"+run.ID[:6])
+	}
+	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
+		return usagef("%s is not empty: choose another folder with --out", dir)
 	}
 	show := a.progress(run)
 	bundle, err := runner.Session{
@@ -200,6 +214,9 @@ func takeProfile(f *runFlags, args []string) []string {
 func reproduce(f runFlags) func(results.Key) string {
 	return func(key results.Key) string {
 		words := []string{"assay", "run", quote(suites.Pattern(key))}
+		if strings.HasPrefix(key.Check, suites.FrameKey.Check+"/") { // what the whole run showed needs the whole run
+			words = append([]string{"assay", "run"}, f.words...)
+		}
 		if f.target != "" {
 			words = append(words, "--target", quote(f.target))
 		}
@@ -258,6 +275,9 @@ func describeRun(suite *suites.Suite, f runFlags, plan suites.Plan, chosen *chos
 
 // readProof takes the proof of an earlier assay prove if it is of this very suite.
 func readProof(suite *suites.Suite, dir string) *results.Proof {
+	if _, err := seal.Check(dir); err != nil {
+		return nil
+	}
 	b, err := results.Open(dir)
 	if err != nil || b.Run.Proof == nil || b.Run.Proof.SuiteDigest != suite.Digest() {
 		return nil

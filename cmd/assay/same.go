@@ -10,7 +10,73 @@ import (
 
 	"github.com/assay-bench/assay/reports"
 	"github.com/assay-bench/assay/results"
+	"github.com/assay-bench/assay/results/seal"
+	"github.com/assay-bench/assay/suites"
+	"github.com/assay-bench/assay/suites/prove"
+	"github.com/assay-bench/assay/suites/runner"
 )
+
+// sameSeal compares what manifest and verdicts say of the bundle with the bundle.
+func sameSeal(m seal.Manifest, b *results.Bundle) error {
+	switch v := b.Verdicts; {
+	case b.Torn:
+		return errors.New("evidence.jsonl: the last line is cut off, and the bundle is sealed all the same")
+	case m.SuiteDigest != b.Run.Suite.Digest, v.SuiteDigest != b.Run.Suite.Digest:
+		return errors.New("manifest.json, verdicts.json and run.json name different suites")
+	case m.Executed != v.Executed:
+		return fmt.Errorf("manifest.json says that %d checks were executed, verdicts.json %d", m.Executed, v.Executed)
+	}
+	for i := 1; i < len(b.Evidence); i++ {
+		if b.Evidence[i].At < b.Evidence[i-1].At || b.Evidence[0].At < 0 {
+			return fmt.Errorf("evidence %d lies before evidence %d in time", b.Evidence[i].Seq, b.Evidence[i-1].Seq)
+		}
+	}
+	return nil
+}
+
+// sameProof computes the proof of assay prove again from the bundles of its trials.
+func sameProof(suite *suites.Suite, b *results.Bundle) error {
+	bundles := map[string]*results.Bundle{}
+	trials, err := os.ReadDir(filepath.Join(b.Dir, "proof"))
+	if err != nil {
+		return fmt.Errorf("the trials of the proof are missing: %w", err)
+	}
+	for _, t := range trials {
+		dir := filepath.Join(b.Dir, "proof", t.Name())
+		manifest, err := seal.Check(dir)
+		if err != nil {
+			return fmt.Errorf("trial %s: %w", t.Name(), err)
+		}
+		trial, err := results.Open(dir)
+		if err != nil {
+			return fmt.Errorf("trial %s: %w", t.Name(), err)
+		}
+		if trial.Verdicts == nil {
+			return fmt.Errorf("trial %s has no verdicts", t.Name())
+		}
+		err = errors.Join(sameSeal(manifest, trial), suite.CheckPlan(trial.Run, trial.Evidence),
+			sameVerdicts(*trial.Verdicts, runner.Verdicts(suite, trial.Run, trial.Evidence)))
+		if err != nil {
+			return fmt.Errorf("trial %s: %w", t.Name(), err)
+		}
+		bundles[t.Name()] = trial
+	}
+	computed, err := prove.Assemble(prove.Options{
+		Suite: suite, Known: knownDefects(), Hollow: hollowKinds(), Started: b.Run.Proof.Started,
+	}, bundles)
+	if err != nil {
+		return err
+	}
+	x, xerr := results.Marshal(b.Run.Proof)
+	y, yerr := results.Marshal(computed)
+	if err := errors.Join(xerr, yerr); err != nil {
+		return err
+	}
+	if !bytes.Equal(x, y) {
+		return errors.New("run.json: the proof is not what its trials come to")
+	}
+	return nil
+}
 
 // sameVerdicts compares recorded verdicts with recomputed ones, byte for byte, and names the first that
 // differs.

@@ -112,10 +112,10 @@ func (a *app) checkTarget(ctx context.Context, name string) (err error) {
 
 // inspect prints how the target is reached and what of its claims is there.
 func (a *app) inspect(ctx context.Context, suite *suites.Suite, chosen *chosenTarget, tgt target.Target) (absent int, err error) {
-	fmt.Fprintf(a.out, "target %s (%s, role %s)\n", printable(chosen.meta.Name), chosen.meta.Kind, chosen.meta.Role)
+	fmt.Fprintf(a.out, "target %s (%s, role %s)\n", oneLine(chosen.meta.Name), chosen.meta.Kind, chosen.meta.Role)
 	addrs, err := tgt.Start(ctx)
 	if errors.Is(err, target.ErrNotReady) {
-		fmt.Fprintf(a.out, "not ready: %s\n", printable(err.Error()))
+		fmt.Fprintf(a.out, "not ready: %s\n", oneLine(err.Error()))
 		return 1, nil
 	}
 	if err != nil {
@@ -127,15 +127,15 @@ func (a *app) inspect(ctx context.Context, suite *suites.Suite, chosen *chosenTa
 	}
 	dialer := scenarios.NewDialer(chosen.hosts, chosen.rate)
 	for _, name := range sortedKeys(addrs) {
-		fmt.Fprintf(a.out, "endpoint %-6s %s %s\n", name, printable(addrs[name]), reachable(ctx, dialer, addrs[name]))
+		fmt.Fprintf(a.out, "endpoint %-6s %s %s\n", oneLine(name), oneLine(addrs[name]), reachable(ctx, dialer, addrs[name]))
 	}
 	found, err := runner.Discover(ctx, suite, addrs, claims.Features, dialer.DialContext)
 	for _, d := range found {
 		word := "there"
 		if !d.Present {
-			word, absent = "ABSENT: "+printable(d.Detail), absent+1
+			word, absent = "ABSENT: "+oneLine(d.Detail), absent+1
 		}
-		fmt.Fprintf(a.out, "claim %-20s %s\n", d.Feature, word)
+		fmt.Fprintf(a.out, "claim %-20s %s\n", oneLine(d.Feature), word)
 	}
 	chosen.claims = claims
 	return absent, err
@@ -146,7 +146,7 @@ func reachable(ctx context.Context, dialer *scenarios.Dialer, addr string) strin
 	defer cancel()
 	conn, err := dialer.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return "not reachable: " + printable(err.Error())
+		return "not reachable: " + oneLine(err.Error())
 	}
 	conn.Close()
 	return "reachable"

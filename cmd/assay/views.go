@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -133,12 +134,19 @@ func (a *app) runVerify(dir string) error {
 		return usage(fmt.Errorf("%s: %w here: it has no %s", dir, results.ErrNoBundle, results.RunFile))
 	}
 	mismatch := func(err error) error { return coded{results.ExitFail, err} }
-	if _, err := seal.Check(dir); err != nil {
+	manifest, err := seal.Check(dir)
+	if errors.Is(err, results.ErrVersion) {
+		return usage(err)
+	}
+	if err != nil {
 		return mismatch(err)
 	}
 	b, err := results.Open(dir)
-	if err != nil {
+	if errors.Is(err, results.ErrVersion) {
 		return usage(err)
+	}
+	if err != nil {
+		return mismatch(err)
 	}
 	if b.Verdicts == nil {
 		return mismatch(fmt.Errorf("%s has no verdicts", dir))
@@ -147,11 +155,22 @@ func (a *app) runVerify(dir string) error {
 		return usagef("%s was judged by suite %s (%.12s), this program has %s (%.12s): verify it with the program that wrote it",
 			dir, b.Run.Suite.Version, b.Run.Suite.Digest, aboutTool().Version, suite.Digest())
 	}
+	if err := sameSeal(manifest, b); err != nil {
+		return mismatch(err)
+	}
+	if err := suite.CheckPlan(b.Run, b.Evidence); err != nil {
+		return mismatch(err)
+	}
 	if err := sameVerdicts(*b.Verdicts, runner.Verdicts(suite, b.Run, b.Evidence)); err != nil {
 		return mismatch(err)
 	}
 	if err := sameViews(b); err != nil {
 		return mismatch(err)
+	}
+	if b.Run.Proof != nil && b.Run.Kind == "prove" {
+		if err := sameProof(suite, b); err != nil {
+			return mismatch(err)
+		}
 	}
 	fmt.Fprintf(a.out, "verified: %d verdicts recomputed from %d pieces of evidence, bundle %.12s; signatures were not checked\n",
 		len(b.Verdicts.Verdicts), len(b.Evidence), b.Digest)

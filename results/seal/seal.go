@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"sort"
+	"strings"
 
 	"github.com/assay-bench/assay/results"
 )
@@ -39,8 +40,7 @@ var ErrMismatch = errors.New("the bundle is not what its manifest says")
 // tool of the host's, not evidence.
 var views = map[string]bool{
 	results.ManifestFile: true, results.JournalFile: true, "report.html": true, "report.md": true, "report.json": true,
-	"junit.xml": true, "conformance.yaml": true, "results.sarif": true, "metrics.prom": true,
-	"statement.dsse.json": true, "measurement.dsse.json": true,
+	"junit.xml": true, "conformance.yaml": true,
 }
 
 // Write hashes every file of the bundle in dir and writes its manifest.
@@ -113,11 +113,11 @@ func list(dir string) ([]File, error) {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		if d.IsDir() && rel == "proof" { // sub-bundles of assay prove have manifests of their own
-			return filepath.SkipDir
-		}
-		if d.IsDir() || views[rel] {
+		if d.IsDir() || views[rel] || ofTrial(rel) {
 			return nil
+		}
+		if !d.Type().IsRegular() {
+			return fmt.Errorf("%w: %s is no regular file", ErrMismatch, rel)
 		}
 		f, err := digest(path)
 		f.Path = rel
@@ -126,6 +126,14 @@ func list(dir string) ([]File, error) {
 	})
 	sort.Slice(out, func(i, j int) bool { return out[i].Path < out[j].Path })
 	return out, err
+}
+
+// ofTrial tells whether a file belongs to a trial of assay prove, whose own manifest lists it; that
+// manifest is in the outer one.
+func ofTrial(rel string) bool {
+	rest, inside := strings.CutPrefix(rel, "proof/")
+	_, name, nested := strings.Cut(rest, "/")
+	return inside && nested && name != results.ManifestFile
 }
 
 func digest(path string) (File, error) {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/assay-bench/assay/chaos"
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios"
 )
@@ -20,32 +21,50 @@ type Memory struct {
 	Detail   string `json:"detail,omitempty"` // why there are no numbers
 }
 
-// Peak watches the peak resident memory of the target's main process.
+// Peak watches the peak resident memory of the target's processes.
 type Peak struct {
 	env    *scenarios.Env
-	pid    int
+	tree   []chaos.Process
 	before int64
 	err    error
 }
 
-// WatchPeak resets the kernel's peak mark of the process and notes where it stands. A process that can
+// WatchPeak resets the kernel's peak mark of the target's process and its descendants and notes where
+// they stand. A process that can
 // not be read is noted too: what that means is for a judge.
 func WatchPeak(env *scenarios.Env) (*Peak, error) {
 	if len(env.Processes) == 0 {
 		return nil, fmt.Errorf("%s needs the target's process, and none is known", env.Key)
 	}
-	p := &Peak{env: env, pid: env.Processes[0].PID}
-	// 5 resets VmHWM (proc_pid_clear_refs(5)); where that is refused, the peak so far stands in.
-	_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", p.pid), []byte("5"), 0)
-	p.before, p.err = status(p.pid, "VmRSS")
+	p := &Peak{env: env}
+	if p.tree, p.err = env.Processes[0].Tree(); p.err != nil {
+		return p, nil
+	}
+	for _, child := range p.tree {
+		// 5 resets VmHWM (proc_pid_clear_refs(5)); where that is refused, the peak so far stands in.
+		_ = os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", child.PID), []byte("5"), 0)
+	}
+	p.before, p.err = sum(p.tree, "VmRSS")
 	return p, nil
+}
+
+// sum adds a field of /proc/PID/status over processes.
+func sum(tree []chaos.Process, field string) (total int64, err error) {
+	for _, p := range tree {
+		n, err := status(p.PID, field)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+	}
+	return total, nil
 }
 
 // Record reads the peak and records both numbers.
 func (p *Peak) Record() error {
 	m := Memory{Resident: p.before}
 	var err error
-	if m.Peak, err = status(p.pid, "VmHWM"); p.err != nil {
+	if m.Peak, err = sum(p.tree, "VmHWM"); p.err != nil {
 		err = p.err
 	}
 	if err != nil {

@@ -25,7 +25,11 @@ func recording(t *testing.T, pids ...int) (*scenarios.Env, *[]results.Evidence) 
 		return err
 	}}
 	for _, pid := range pids {
-		env.Processes = append(env.Processes, chaos.Process{PID: pid})
+		p, err := chaos.FindProcess(pid)
+		if err != nil {
+			p = chaos.Process{PID: pid}
+		}
+		env.Processes = append(env.Processes, p)
 	}
 	return env, &all
 }
@@ -48,6 +52,10 @@ func TestPeakGrows(t *testing.T) {
 	grown, seq, ok := host.Growth(*all)
 	if !ok || seq != 1 || grown < block/2 || grown > 16*block {
 		t.Errorf("after taking %d bytes: grown %d, evidence %d, %t", block, grown, seq, ok)
+	}
+	var m host.Memory
+	if err := (*all)[0].Decode(&m); err != nil || m.Resident < 1<<20 || m.Peak < m.Resident+block/2 {
+		t.Errorf("%+v, %v: a test binary takes more than 1 MiB", m, err)
 	}
 }
 

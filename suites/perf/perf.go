@@ -3,13 +3,16 @@
 package perf
 
 import (
-	_ "embed" // the area's catalogue
+	"embed"
 
 	"github.com/assay-bench/assay/suites"
 )
 
 //go:embed catalogue.yaml
 var catalogue []byte
+
+//go:embed *.go
+var sources embed.FS
 
 var checks []suites.Check
 
@@ -19,5 +22,5 @@ func add(c suites.Check) bool { checks = append(checks, c); return true }
 // Area returns the catalogue of the latency scenarios and the checks on it.
 func Area() (suites.Area, error) {
 	rows, err := suites.ReadCatalogue("perf", catalogue)
-	return suites.Area{Name: "perf", Requirements: rows, Checks: append([]suites.Check(nil), checks...)}, err
+	return suites.Area{Name: "perf", Requirements: rows, Checks: append([]suites.Check(nil), checks...), Sources: sources}, err
 }

@@ -70,15 +70,55 @@ func Run(ctx context.Context, o Options) (*results.Bundle, *results.Proof, error
 	if err != nil {
 		return nil, nil, err
 	}
+	p, err := Assemble(o, bundles)
+	return bundles[cleanTrial], p, err
+}
+
+// Assemble computes the proof from the bundles of the trials, by name of the trial. It is pure: whoever has
+// the bundles gets the same proof.
+func Assemble(o Options, bundles map[string]*results.Bundle) (*results.Proof, error) {
+	matrix, err := matrixOf(o.Suite, o.Known)
+	if err != nil {
+		return nil, err
+	}
 	p := &results.Proof{SuiteDigest: o.Suite.Digest(), Started: o.Started}
 	o.matrix(p, matrix, bundles)
 	o.hollow(p, bundles)
 	o.nullFaults(p, bundles)
-	clean := bundles[cleanTrial]
-	o.clean(p, clean)
+	o.clean(p, bundles[cleanTrial])
 	o.count(p)
+	o.unshown(p)
 	sort.Strings(p.Survivors)
-	return clean, p, nil
+	return p, nil
+}
+
+// unshown lists what no planted defect was seen to turn red: cases, and reasons of checks. They are no
+// survivors, because nobody claimed a kill, but a reader should know.
+func (o Options) unshown(p *results.Proof) {
+	if len(o.Only) > 0 {
+		return
+	}
+	cases, reasons := map[results.Key]bool{}, map[string]bool{}
+	for _, k := range p.Defects {
+		if !k.Killed {
+			continue
+		}
+		reasons[k.Check+" "+k.Reason] = true
+		cases[results.Key{Check: k.Check, Case: k.Case, Under: k.Under}] = true
+	}
+	for _, c := range o.Suite.Checks() {
+		for _, key := range c.Keys() {
+			whole := results.Key{Check: key.Check, Under: key.Under}
+			if !cases[key] && !cases[whole] {
+				p.Unshown = append(p.Unshown, "case "+suites.Pattern(key))
+			}
+		}
+		for _, r := range c.Reasons {
+			if !reasons[c.ID+" "+r] {
+				p.Unshown = append(p.Unshown, "reason "+r+" of "+c.ID)
+			}
+		}
+	}
 }
 
 // matrixOf collects the kills by defect. A kill of a defect that the reference lacks, and a defect that

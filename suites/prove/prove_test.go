@@ -221,6 +221,22 @@ func TestSurvivors(t *testing.T) {
 		{"broken", set("defect-rpc.seq", "rpc/wire/seq#a", results.Broken, "harness-error"), "seen: broken harness-error", "rpc.seq"},
 		{"not judged", drop("defect-rpc.seq", "rpc/wire/seq"), "rpc.seq survives rpc/wire/seq (bad), seen: no verdict", "rpc.seq"},
 		{"not under the fault", set("defect-rpc.slow", under, results.Pass, ""), "rpc.slow survives", "rpc.slow"},
+		{"under a fault, but not in fair weather", func(tr prove.Trial, b *results.Bundle) {
+			if tr.Name == "defect-rpc.seq" {
+				set(tr.Name, "rpc/wire/seq#a", results.Pass, "")(tr, b)
+				b.Verdicts.Verdicts = append(b.Verdicts.Verdicts, results.Verdict{
+					Check: "rpc/wire/seq", Case: "a", Under: "proc/pause=0.4", Status: results.Fail, Reason: "bad",
+				})
+			}
+		}, "rpc.seq survives rpc/wire/seq (bad), seen: pass", "rpc.seq"},
+		{"in another case", func(tr prove.Trial, b *results.Bundle) {
+			if tr.Name == "defect-rpc.seq" {
+				set(tr.Name, "rpc/wire/seq#a", results.Pass, "")(tr, b)
+				b.Verdicts.Verdicts = append(b.Verdicts.Verdicts, results.Verdict{
+					Check: "rpc/wire/seq", Case: "b", Status: results.Fail, Reason: "bad",
+				})
+			}
+		}, "rpc.seq survives rpc/wire/seq (bad), seen: pass", "rpc.seq"},
 		{"not run here", func(tr prove.Trial, b *results.Bundle) {
 			if tr.Name == "defect-rpc.slow" {
 				b.Verdicts.Verdicts, b.Run.NotRun = nil, []results.NotRun{{Check: "rpc/wire/seq", Probe: "no driver"}}

@@ -91,7 +91,7 @@ func (k conversation) judgeTrace(t suites.Trace) suites.Finding {
 		next := answerOf(xs, "next", v.form)
 		cites = joined(cites, next.cites())
 		observed += "; afterwards " + next.String()
-		if !next.served() {
+		if !isControl(next) {
 			return suites.Failing(reasonNotKept, k.want, observed, cites)
 		}
 	}

@@ -23,7 +23,7 @@ var _ = add(suites.Check{
 	Cases:    grpcInteropIDs(),
 	Control:  grpcControl(),
 	Cost:     suites.Cost{Time: 300 * time.Millisecond},
-	Reasons:  []string{grpcCallFailed, grpcWrongStatus, grpcWrongMessage, grpcWrongSize, grpcWrongCount, grpcMetadataLost, grpcEarly, grpcConnLost},
+	Reasons:  []string{grpcCallFailed, grpcWrongStatus, grpcWrongMessage, grpcWrongSize, grpcWrongCount, grpcMetadataLost, grpcEarly},
 	Drive:    driveGRPCInterop,
 	Judge:    judgeGRPCInterop,
 	Explain:  grpcExplain,
@@ -36,8 +36,6 @@ var _ = add(suites.Check{
 		{Defect: "grpc.ping-pong-drops-last", Reason: grpcWrongCount, Case: "ping_pong"},
 		{Defect: "grpc.empty-stream-answers", Reason: grpcWrongCount, Case: "empty_stream"},
 		{Defect: "grpc.ignores-interval", Reason: grpcEarly, Case: "timeout_on_sleeping_server"},
-		{Defect: "grpc.cancel-breaks-connection", Reason: grpcConnLost, Case: "cancel_after_begin"},
-		{Defect: "grpc.cancel-breaks-connection", Reason: grpcConnLost, Case: "cancel_after_first_response"},
 		{Defect: "grpc.status-code-lost", Reason: grpcWrongStatus, Case: "status_code_and_message"},
 		{Defect: "grpc.status-message-mangled", Reason: grpcWrongMessage, Case: "special_status_message"},
 		{Defect: "grpc.metadata-initial-lost", Reason: grpcMetadataLost, Case: "custom_metadata"},
@@ -46,6 +44,29 @@ var _ = add(suites.Check{
 		{Defect: "grpc.unimplemented-service-answers", Reason: grpcWrongStatus, Case: "unimplemented_service"},
 		{Defect: "grpc.soak-fails", Reason: grpcCallFailed, Case: "rpc_soak"},
 	},
+})
+
+// A cancelled call and its connection: the interop descriptions say nothing of it.
+var _ = add(suites.Check{
+	ID:     "rpc/wire/cancel-keeps-connection",
+	Title:  "a connection outlives a call that was cancelled on it",
+	Covers: []string{"rpc/wire/cancel-keeps-connection"},
+	Needs:  []features.Feature{features.GRPCInterop},
+	Cases: []suites.Case{
+		{ID: "cancel_after_begin", Title: "cancelled before the first message"},
+		{ID: "cancel_after_first_response", Title: "cancelled in the middle of a stream"},
+	},
+	Control: grpcControl(),
+	Cost:    suites.Cost{Time: 300 * time.Millisecond},
+	Reasons: []string{grpcCallFailed, grpcWrongStatus, grpcConnLost},
+	Drive:   driveGRPCInterop, // its cases are those of the same names
+	Judge: func(t suites.Trace) suites.Finding {
+		g := grpcTrialOf(t, "the calls after the cancelled one are served on the connection of the call before it")
+		g.kept()
+		return g.finding()
+	},
+	Explain: grpcExplain,
+	Kills:   killsIn("grpc.cancel-breaks-connection", grpcConnLost, "cancel_after_begin", "cancel_after_first_response"),
 })
 
 // grpcInteropCase is a case of the interop test descriptions; its id is the description's own.
@@ -66,8 +87,8 @@ func grpcInteropCases() []grpcInteropCase {
 		{"ping_pong", "each request is answered before the next one", "FullDuplexCall answers 31415, 9, 2653 and 58979 bytes in turn", drivePingPong, judgeFour},
 		{"empty_stream", "a stream without a message", "FullDuplexCall ends with OK and sends nothing", driveEmptyStream, judgeEmptyStream},
 		{"timeout_on_sleeping_server", "a call's time is over while the server waits", "DEADLINE_EXCEEDED, no answer before it is due, and the connection is kept", driveTimeout, judgeTimeout},
-		{"cancel_after_begin", "cancelled before the first message", "CANCELLED, and the connection is kept", driveCancelAtOnce, judgeCancelAtOnce},
-		{"cancel_after_first_response", "cancelled in the middle of a stream", "one response, CANCELLED, and the connection is kept", driveCancelLater, judgeCancelLater},
+		{"cancel_after_begin", "cancelled before the first message", "CANCELLED, and calls afterwards are served", driveCancelAtOnce, judgeCancelAtOnce},
+		{"cancel_after_first_response", "cancelled in the middle of a stream", "one response, CANCELLED, and calls afterwards are served", driveCancelLater, judgeCancelLater},
 		{"status_code_and_message", "the status asked for, over unary and stream", "each call ends with the code and message asked for", driveStatus, judgeStatus},
 		{"special_status_message", "white space and Unicode in a status message", "the status message comes back unaltered", driveSpecialStatus, judgeSpecialStatus},
 		{"custom_metadata", "metadata echoed, over unary and stream", "x-grpc-test-echo-initial is in the header, x-grpc-test-echo-trailing-bin in the trailer", driveMetadata, judgeMetadata},
@@ -276,7 +297,7 @@ func judgeTimeout(g *grpcTrial) {
 	}
 	g.timedOut("one-millisecond", 0)
 	g.timedOut("sleeping", 1)
-	g.kept()
+	g.servedAfter()
 }
 
 // timedOut objects unless a call ended with its time, and no more than due responses came before.
@@ -312,7 +333,7 @@ func judgeCancelAtOnce(g *grpcTrial) {
 		return
 	}
 	if c, ok := g.call(grpcProbe); ok && g.status(c, codes.Canceled) {
-		g.kept()
+		g.servedAfter()
 	}
 }
 
@@ -338,7 +359,7 @@ func judgeCancelLater(g *grpcTrial) {
 	}
 	if c, ok := g.call(grpcProbe); ok && g.status(c, codes.Canceled) {
 		g.sizes(c, 31415)
-		g.kept()
+		g.servedAfter()
 	}
 }
 

@@ -121,9 +121,20 @@ func (g *grpcTrial) sizes(c grpc.Seen, want ...int) {
 	}
 }
 
-// kept objects unless the calls after one that was given up were served on the connection of the call
-// before it.
+// servedAfter objects unless the calls after one that was given up were served, on whatever connection:
+// a server may close one (RFC 9113 section 6.8).
+func (g *grpcTrial) servedAfter() { g.afterwards(grpcCallFailed, func(grpc.Seen, grpc.Seen) {}) }
+
+// kept objects unless they were served on the connection of the call before it, which is assay's own rule.
 func (g *grpcTrial) kept() {
+	g.afterwards(grpcConnLost, func(before, after grpc.Seen) {
+		if after.Connection != before.Connection {
+			g.object(grpcConnLost, "afterwards connection %d was in use in place of %d: %s", after.Connection, before.Connection, after)
+		}
+	})
+}
+
+func (g *grpcTrial) afterwards(failed string, look func(before, after grpc.Seen)) {
 	before, ok := g.good(grpcBefore)
 	if !ok {
 		return
@@ -136,9 +147,9 @@ func (g *grpcTrial) kept() {
 		case codes.Code(after.Code) == codes.DeadlineExceeded && g.trace.Noisy(after.Timeout):
 			g.noisy("%s", after)
 		case after.Code != 0:
-			g.object(grpcConnLost, "afterwards %s", after)
-		case after.Connection != before.Connection:
-			g.object(grpcConnLost, "afterwards connection %d was in use in place of %d: %s", after.Connection, before.Connection, after)
+			g.object(failed, "afterwards %s", after)
+		default:
+			look(before, after)
 		}
 	}
 }

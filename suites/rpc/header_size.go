@@ -2,13 +2,22 @@ package rpc
 
 import (
 	"encoding/binary"
+	"time"
 
+	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/wire/rpcframe"
 	"github.com/assay-bench/assay/suites"
 )
 
 var headerSize = refusal{
-	closing: true, ends: true,
+	codes: []int32{7}, closing: true, ends: true,
+	// a server may read the claimed header first, until its read deadline
+	wait: func(env *scenarios.Env, v variant) time.Duration {
+		if v.id == "beyond-frame" || v.id == "overflowing" {
+			return env.Claims.Limits.ReadDeadline() + refusalWait
+		}
+		return refusalWait
+	},
 	variants: []variant{
 		called("zero", "header size 0", rpcframe.TTHeaderFramed, func(c *rpcframe.Call) { c.Layout.Words = ptr(uint16(0)) }),
 		{"empty", "header size 0 and no header at all", rpcframe.TTHeaderFramed, headless},

@@ -3,13 +3,16 @@
 package rpc
 
 import (
-	_ "embed" // the area's catalogue
+	"embed"
 
 	"github.com/assay-bench/assay/suites"
 )
 
 //go:embed catalogue.yaml
 var catalogue []byte
+
+//go:embed *.go
+var sources embed.FS
 
 //go:embed claims.yaml
 var claimsCatalogue []byte
@@ -27,7 +30,7 @@ func addClaim(c suites.Check) bool { claims = append(claims, c); return true }
 // Area returns the RPC catalogue and the checks on it.
 func Area() (suites.Area, error) {
 	rows, err := suites.ReadCatalogue("rpc", catalogue)
-	return suites.Area{Name: "rpc", Requirements: rows, Checks: append([]suites.Check(nil), checks...)}, err
+	return suites.Area{Name: "rpc", Requirements: rows, Checks: append([]suites.Check(nil), checks...), Sources: sources}, err
 }
 
 // Claims returns the probes of the features that RPC checks need.

@@ -23,6 +23,14 @@ const (
 	nextWait    = 300 * time.Millisecond  // for an answer that must not come
 )
 
+// controlSeq is the sequence id of ordinary calls, which no other call uses.
+const controlSeq = 41
+
+// isControl tells whether an answer is the one to goodCall, and not a late one to something else.
+func isControl(a answer) bool {
+	return a.served() && a.reply.Message.Seq == controlSeq && a.result.Success != nil && a.result.Success.Body == "control"
+}
+
 // featureOf maps a transport form to the feature that a target claims it by.
 func featureOf(f rpcframe.Form) features.Feature {
 	switch f {
@@ -99,7 +107,7 @@ func tagged(token string, ops ...behave.Op) behave.Msg {
 
 // goodCall is the call of the positive control; it carries no token and is not counted.
 func goodCall(form rpcframe.Form) ([]byte, error) {
-	return echo(form, 41, behave.Msg{Body: "control"}).Encode()
+	return echo(form, controlSeq, behave.Msg{Body: "control"}).Encode()
 }
 
 // wholeFrames returns a condition for Await: n frames are there, or what came can not become one.
@@ -169,6 +177,7 @@ func controlOf(form func(kase string) (rpcframe.Form, error)) *suites.Control {
 				return false, answerOf(xs, "control", rpcframe.Unknown).String()
 			}
 			a := readAnswer(x, rpcframe.Detect(x.Sent))
+			// which sequence id comes back is a check's own question
 			return a.served() && a.result.Success != nil && a.result.Success.Body == "control", a.String()
 		},
 	}
@@ -304,7 +313,8 @@ func (a answer) decode(frame []byte, extra int) answer {
 		return a
 	}
 	if extra > 0 {
-		a.detail = fmt.Sprintf("and %d more bytes", extra)
+		a.kind, a.detail = garbled, fmt.Sprintf("a whole frame and %d more bytes that nobody asked for", extra)
+		return a
 	}
 	switch reply.Message.Type {
 	case thrift.Reply:

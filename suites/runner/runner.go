@@ -193,13 +193,16 @@ func (r *run) one(ctx context.Context, j job, alone bool) error {
 		if err := r.attempt(ctx, j); err != nil {
 			return err
 		}
+		verdict = r.Suite.JudgeCase(r.Run, j.planned, r.Recorder.All())
+		if verdict.Status == results.Fail || verdict.Status == results.Broken {
+			r.super.settle(ctx) // a process that crashed over this case may need a moment to be gone
+		}
 		if !alone && r.super.died(generation) {
 			r.mu.Lock()
 			r.void = append(r.void, j)
 			r.mu.Unlock()
 			return nil
 		}
-		verdict = r.Suite.JudgeCase(r.Run, j.planned, r.Recorder.All())
 		if !r.undecided(verdict) || attempt >= r.Attempts {
 			break
 		}

@@ -287,7 +287,7 @@ func TestTargetThatDies(t *testing.T) {
 func TestRestartsAreBounded(t *testing.T) {
 	var r *rig
 	var checks []suites.Check
-	for i := range 30 {
+	for i := range maxRestarts + 10 {
 		checks = append(checks, simple(fmt.Sprintf("x/c%02d", i), func(context.Context, *scenarios.Env) error {
 			r.target.die()
 			return nil
@@ -337,7 +337,7 @@ func TestTargetThatIsNotReady(t *testing.T) {
 func TestHarnessCannotStart(t *testing.T) {
 	tests := map[string]func(*fake){
 		"no program": func(f *fake) { f.startErrs = []error{errors.New("no fork")} },
-		"the claims": func(f *fake) { f.claimsErr = errors.New("no claims") },
+		"no claims":  func(f *fake) { f.claimsErr = errors.New("no file") },
 	}
 	for name, change := range tests {
 		drove := false

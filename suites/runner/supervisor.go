@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/assay-bench/assay/chaos"
 	"github.com/assay-bench/assay/results"
@@ -13,7 +14,7 @@ import (
 )
 
 // maxRestarts bounds how often a target that dies is started again within a run.
-const maxRestarts = 8
+const maxRestarts = 64
 
 // supervisor starts the target, notices its death and starts it again, so that one case that kills it
 // does not take the verdicts of all others with it.
@@ -55,19 +56,46 @@ func (s *supervisor) startLocked(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("read the target's claims: %w", err)
 	}
+	s.watch()
 	if err := s.checkHosts(addrs); err != nil {
 		s.isReady = false
 		return s.record(results.FromTarget, results.Errored, suites.Failure{Reason: "garbage", Detail: err.Error()})
 	}
-	s.isReady, s.addrs, s.claimed = true, addrs, claims
+	if err := s.reach(ctx, addrs); err != nil {
+		s.isReady = false
+		return s.record(results.FromTarget, results.Errored, suites.Failure{Reason: "unreachable", Detail: err.Error()})
+	}
+	s.isReady, s.addrs = true, addrs
+	if s.starts == 1 { // the first claims hold for the whole run, as they do for the judge
+		s.claimed = claims
+	}
 	if err := s.record(results.FromTarget, results.Ready, map[string]any{"endpoints": addrs, "start": s.starts}); err != nil {
 		return err
 	}
-	if err := s.record(results.FromTarget, results.Claimed, claims); err != nil {
-		return err
+	return s.record(results.FromTarget, results.Claimed, claims)
+}
+
+// reachTime bounds the dial to a target that someone else started.
+const reachTime = 3 * time.Second
+
+// reach dials a target that someone else started: that a file names an address says nothing of whether
+// anybody is there. One endpoint that answers is enough; the others have claims of their own.
+func (s *supervisor) reach(ctx context.Context, addrs target.Endpoints) error {
+	if _, ours := s.o.Target.(target.Local); ours || len(addrs) == 0 {
+		return nil
 	}
-	s.watch()
-	return nil
+	ctx, cancel := context.WithTimeout(ctx, reachTime)
+	defer cancel()
+	var errs []error
+	for _, addr := range addrs {
+		conn, err := s.o.Dialer.DialContext(ctx, "tcp", addr)
+		if err == nil {
+			conn.Close()
+			return nil
+		}
+		errs = append(errs, err)
+	}
+	return fmt.Errorf("nobody answers: %w", errors.Join(errs...))
 }
 
 // checkHosts refuses endpoints that the run may not dial, before anything is dialled. The user named the
@@ -106,6 +134,24 @@ func (s *supervisor) ensure(ctx context.Context) error {
 	}
 	<-s.buried
 	return s.startLocked(ctx)
+}
+
+// settleTime is how long a crash may take from the closed connection that a case saw to a dead process.
+const settleTime = 250 * time.Millisecond
+
+// settle waits for the end of a process that may be crashing; one that lives costs the whole time.
+func (s *supervisor) settle(ctx context.Context) {
+	local, ok := s.o.Target.(target.Local)
+	if !ok || s.down() {
+		return
+	}
+	timer := time.NewTimer(settleTime)
+	defer timer.Stop()
+	select {
+	case <-local.Exited():
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // down tells that the target's process has ended, be it that it is still to be reaped.
