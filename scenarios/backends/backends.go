@@ -84,7 +84,7 @@ func Start(ctx context.Context, o Options) (*Backends, error) {
 		b.endpoints[name] = l.Addr().String()
 		b.stops = append(b.stops, start(l))
 	}
-	context.AfterFunc(ctx, func() { b.shut() })
+	context.AfterFunc(ctx, func() { _ = b.shut() }) // Stop returns its error
 	return b, nil
 }
 

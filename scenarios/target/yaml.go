@@ -3,7 +3,6 @@ package target
 import (
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -358,7 +357,7 @@ func (o object) number(name string, most float64) float64 {
 	if !ok {
 		return 0
 	}
-	f := math.NaN()
+	var f float64
 	switch n := v.node.(type) {
 	case *ast.IntegerNode:
 		f, _ = strconv.ParseFloat(fmt.Sprint(n.Value), 64)

@@ -135,9 +135,7 @@ func TestHarnessErrorsAreBroken(t *testing.T) {
 	}
 	r := newRig(t,
 		simple("x/panics", func(ctx context.Context, env *scenarios.Env) error {
-			var m map[string]int
-			m["x"]++
-			return nil
+			panic("assignment to entry in nil map")
 		}),
 		simple("x/errs", func(ctx context.Context, env *scenarios.Env) error {
 			return errors.Join(measure(ctx, env), errors.New("no such file"))

@@ -50,7 +50,7 @@ func blockEnd(b []byte, at int) (int, bool) {
 	}
 	count := int(binary.BigEndian.Uint16(b[at:]))
 	at += 2
-	ok := true
+	var ok bool
 	for range count {
 		if id == ttheader.InfoIDIntKeyValue {
 			at += 2
