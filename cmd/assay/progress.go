@@ -30,15 +30,28 @@ func isTerminal(w io.Writer) bool {
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-func (a *app) progress(run results.Run) *display {
+func (a *app) progress(run results.Run, expected time.Duration) *display {
 	d := &display{w: a.err}
 	if isTerminal(a.err) && os.Getenv("CI") == "" {
 		d.box = mpb.New(mpb.WithOutput(a.err), mpb.WithWidth(48))
 		d.bar = d.box.AddBar(int64(len(run.Plan)), mpb.BarRemoveOnComplete(),
 			mpb.PrependDecorators(decor.CountersNoUnit("%d / %d ")),
-			mpb.AppendDecorators(decor.Percentage(), decor.Name("  "), decor.AverageETA(decor.ET_STYLE_GO), decor.Name(" left")))
+			mpb.AppendDecorators(decor.Percentage(), decor.Any(timeLeft(expected))))
 	}
 	return d
+}
+
+// timeLeft counts down from what the plan's checks say that they take: most cases are done at once and a
+// few wait for seconds, so that the pace so far says nothing.
+func timeLeft(expected time.Duration) func(decor.Statistics) string {
+	began := time.Now()
+	return func(decor.Statistics) string {
+		left := (expected - time.Since(began)).Round(time.Second)
+		if left <= 0 {
+			return "  nearly done"
+		}
+		return "  about " + left.String() + " left"
+	}
 }
 
 // event shows one finished case; on a terminal only what is not green gets a line.

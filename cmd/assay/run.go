@@ -153,7 +153,7 @@ func (a *app) runRun(ctx context.Context, f runFlags, args []string) error {
 	if entries, err := os.ReadDir(dir); err == nil && len(entries) > 0 {
 		return usagef("%s is not empty: choose another folder with --out", dir)
 	}
-	show := a.progress(run)
+	show := a.progress(run, plan.Expected)
 	bundle, err := runner.Session{
 		Suite: suite, Run: run, Dir: dir, Dialer: scenarios.NewDialer(hosts, chosen.rate), Fault: catalogue.Find,
 		Workers: f.workers, Progress: show.event, Journal: openJournal, Target: asTarget(chosen.build),
