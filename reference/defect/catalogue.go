@@ -53,6 +53,10 @@ const (
 	DeadlineEarly                   Name = "rpc.deadline-early"
 	DeadlineLate                    Name = "rpc.deadline-late"
 	NestingUnbounded                Name = "rpc.nesting-unbounded"
+	NestingStrict                   Name = "rpc.nesting-strict"
+	NameNotEchoed                   Name = "rpc.name-not-echoed"
+	HeaderSeqZero                   Name = "rpc.header-seq-zero"
+	OnewayCloses                    Name = "rpc.oneway-closes"
 	ContainerUnbounded              Name = "rpc.container-unbounded"
 	ContainerClosesServed           Name = "rpc.container-closes-served"
 	PipeliningReversed              Name = "rpc.pipelining-reversed"
@@ -134,6 +138,10 @@ var catalogue = [...]Entry{
 	{DeadlineFromFirstByte, "the deadline starts only with the first byte"},
 	{DeadlineEarly, "the read deadline is a quarter of the configured one"},
 	{DeadlineLate, "the read deadline is three times the configured one"},
+	{NestingStrict, "32 levels of nesting are refused"},
+	{NameNotEchoed, "exceptions carry no method name"},
+	{HeaderSeqZero, "reply headers carry sequence id 0, the message the right one"},
+	{OnewayCloses, "the connection is closed after a call that gets no answer"},
 	{NestingUnbounded, "nesting is not limited (still no crash: 65..100 deep is simply served)"},
 	{ContainerUnbounded, "for a list whose count cannot fit allocates and touches 64 MiB, then Exception 7"},
 	{ContainerClosesServed, "a list with an impossible count is taken as empty and the call served"},

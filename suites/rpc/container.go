@@ -54,7 +54,7 @@ var _ = add(suites.Check{
 	Reasons:  []string{reasonServed, reasonNoException, reasonWrongException, reasonMemoryGrew, reasonMemoryUnknown},
 	Kills: kills(
 		killsIn("rpc.container-unbounded", reasonMemoryGrew, "list-of-structs", "list-of-numbers"),
-		killsIn("rpc.container-closes-served", reasonServed, "list-of-numbers"),
+		killsIn("rpc.container-closes-served", reasonServed, "list-of-numbers", "undeclared-map"),
 	),
 })
 

@@ -72,7 +72,11 @@ var _ = add(suites.Check{
 	Judge:   judgeDrain,
 	Explain: explain,
 	Reasons: []string{reasonInflightLost, reasonStillReady, healthNotServing},
-	Kills:   []suites.Kill{{Defect: "health.always-serving", Reason: reasonStillReady}},
+	Kills: []suites.Kill{
+		{Defect: "health.always-serving", Reason: reasonStillReady},
+		{Defect: "drain.drops-inflight", Reason: reasonInflightLost},
+		{Defect: "admin.readyz-fails", Reason: healthNotServing},
+	},
 })
 
 func drainLabel(i int) string { return fmt.Sprintf("ready while stopping %d", i) }

@@ -70,7 +70,10 @@ var _ = add(conversation{
 	Title:   "the connection goes on serving after a handler error",
 	Covers:  []string{"rpc/wire/error-keeps-connection"},
 	Reasons: []string{reasonServed, reasonNoException, reasonWrongException},
-	Kills:   killsIn("rpc.error-closes", reasonNotKept, "buffered", "framed", "ttheader", "ttheader-framed"),
+	Kills: kills(
+		killsIn("rpc.error-closes", reasonNotKept, "buffered", "framed", "ttheader", "ttheader-framed"),
+		killsIn("rpc.undeclared-type-zero", reasonWrongException, "framed"),
+	),
 }))
 
 // stackTraces are texts that only a stack trace or a file name brings, in the usual languages.
@@ -90,7 +93,11 @@ var _ = add(conversation{
 	Title:   "a panic's text and stack stay with the server",
 	Covers:  []string{"rpc/wire/no-panic-leak"},
 	Reasons: []string{reasonLeaked, reasonServed, reasonNoException, reasonWrongException},
-	Kills:   killsIn("rpc.panic-leaks", reasonLeaked, "buffered", "framed", "ttheader", "ttheader-framed"),
+	Kills: kills(
+		killsIn("rpc.panic-leaks", reasonLeaked, "buffered", "framed", "ttheader", "ttheader-framed"),
+		killsIn("rpc.undeclared-type-zero", reasonWrongException, "buffered"),
+		killsIn("rpc.panic-kills", reasonNoException, "buffered"),
+	),
 }))
 
 // leaks tells whether an answer repeats the marker that was sent as the panic's text, or shows a stack.
@@ -112,5 +119,9 @@ var _ = add(conversation{
 	Title:   "a handler's panic fails one call only",
 	Covers:  []string{"rpc/resilience/panic-contained"},
 	Reasons: []string{reasonServed, reasonNoException, reasonWrongException},
-	Kills:   killsIn("rpc.panic-kills", reasonNoException, "buffered", "framed", "ttheader", "ttheader-framed"),
+	Kills: kills(
+		killsIn("rpc.panic-kills", reasonNoException, "buffered", "framed", "ttheader", "ttheader-framed"),
+		killsIn("rpc.error-closes", reasonNotKept, "framed"),
+		killsIn("rpc.undeclared-type-zero", reasonWrongException, "framed"),
+	),
 }))

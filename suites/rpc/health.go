@@ -45,6 +45,7 @@ var _ = add(suites.Check{
 	Kills: []suites.Kill{
 		{Defect: "health.not-serving", Reason: healthNotServing, Case: "overall"},
 		{Defect: "health.unknown-service-serving", Reason: grpcWrongStatus, Case: "unknown-service"},
+		{Defect: "health.absent", Reason: grpcCallFailed, Case: "overall"},
 		{Defect: "admin.healthz-fails", Reason: healthNotServing, Case: "healthz"},
 		{Defect: "admin.readyz-fails", Reason: healthNotServing, Case: "readyz"},
 	},

@@ -39,7 +39,7 @@ var _ = add(lengthConsistent.check(suites.Check{
 	Covers: []string{"rpc/wire/length-consistent"},
 	Cost:   suites.Cost{Time: 2 * time.Second},
 	Kills: kills(
-		killsIn("rpc.length-ignored", reasonServed, "length-plus-50", "inner-plus-100", "inner-minus-1"),
+		killsIn("rpc.length-ignored", reasonServed, "length-plus-50", "length-minus-1", "inner-plus-100", "inner-minus-1", "framed-minus-1"),
 		killsIn("rpc.trailing-bytes-ignored", reasonServed, "inner-left-over", "unframed-left-over", "framed-left-over"),
 		killsIn("rpc.length-mismatch-hangs", reasonNotRefused, "length-10", "inner-minus-1"),
 		killsIn("rpc.no-read-deadline", reasonNotRefused, unframedLong),

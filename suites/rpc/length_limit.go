@@ -40,6 +40,7 @@ var _ = add(suites.Check{
 	Reasons:  []string{reasonNotClosed, reasonAnswered, reasonMemoryGrew, reasonMemoryUnknown},
 	Kills: kills(
 		killsIn("rpc.no-length-limit", reasonNotClosed, "length-1-gib", "framed-2-gib"),
+		killsIn("rpc.length-ignored", reasonAnswered, "inner-2-gib", "framed-2-gib"),
 		killsIn("rpc.prealloc-length", reasonMemoryGrew, "length-1-gib", "length-4-gib"),
 	),
 })

@@ -46,5 +46,8 @@ var _ = add(conversation{
 	Title:   "nesting is bounded",
 	Covers:  []string{"rpc/wire/nesting-bound"},
 	Reasons: []string{reasonNoReply, reasonServed, reasonNoException, reasonWrongException, reasonSlow},
-	Kills:   killsIn("rpc.nesting-unbounded", reasonServed, "undeclared", "declared", "ttheader"),
+	Kills: kills(
+		killsIn("rpc.nesting-unbounded", reasonServed, "undeclared", "declared", "ttheader"),
+		killsIn("rpc.nesting-strict", reasonNoReply, "within"),
+	),
 }))

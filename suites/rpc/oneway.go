@@ -24,6 +24,7 @@ var _ = add(conversation{
 	Covers: []string{"rpc/wire/oneway-silent"},
 	Kills: kills(
 		killsIn("rpc.oneway-answered", reasonAnswered, "type-1", "type-4", "type-4-ttheader"),
+		killsIn("rpc.oneway-closes", reasonNotKept, "type-1", "type-4"),
 		killsIn("rpc.oneway-dropped", reasonNotRun, "type-1", "type-4"),
 	),
 }))
@@ -38,5 +39,8 @@ var _ = add(conversation{
 	ID:     "rpc/wire/oneway-type-silent",
 	Title:  "message type 4 is never answered",
 	Covers: []string{"rpc/wire/oneway-type-silent"},
-	Kills:  killsIn("rpc.oneway-type-answered", reasonAnswered, "framed", "ttheader-framed"),
+	Kills: kills(
+		killsIn("rpc.oneway-type-answered", reasonAnswered, "framed", "ttheader-framed"),
+		killsIn("rpc.oneway-closes", reasonNotKept, "framed"),
+	),
 }))

@@ -27,5 +27,5 @@ var _ = add(padding.check(suites.Check{
 	Title:   "padding anywhere between info blocks is skipped",
 	Covers:  []string{"rpc/wire/padding-skipped"},
 	Reasons: []string{reasonNoReply},
-	Kills:   killsIn("rpc.padding-rejected", reasonNoReply, "before-blocks"),
+	Kills:   killsIn("rpc.padding-rejected", reasonNoReply, "before-blocks", "behind-blocks"),
 }))

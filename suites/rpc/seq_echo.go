@@ -50,6 +50,7 @@ var _ = add(seqEcho.check(suites.Check{
 	Reasons: []string{reasonNoReply, reasonMessageSeq, reasonHeaderSeq},
 	Kills: kills(
 		killsIn("rpc.seq-from-header", reasonMessageSeq, "header-differs"),
+		killsIn("rpc.header-seq-zero", reasonHeaderSeq, "equal", "header-differs", "negative"),
 		killsIn("rpc.seq-zero", reasonMessageSeq, "equal", "negative", "framed"),
 	),
 }))

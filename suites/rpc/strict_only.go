@@ -29,5 +29,5 @@ var _ = add(strictOnly.check(suites.Check{
 	ID:     "rpc/wire/strict-only",
 	Title:  "old-style messages are refused",
 	Covers: []string{"rpc/wire/strict-only"},
-	Kills:  killsIn("rpc.non-strict-served", reasonServed, "ttheader-framed"),
+	Kills:  killsIn("rpc.non-strict-served", reasonServed, "framed", "ttheader-framed"),
 }))

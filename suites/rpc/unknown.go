@@ -48,6 +48,7 @@ var _ = add(conversation{
 	Kills: kills(
 		killsIn("rpc.unknown-method-internal", reasonWrongException, "buffered", "framed", "ttheader", "ttheader-framed"),
 		killsIn("rpc.unknown-method-closes", reasonNoException, "framed"),
+		killsIn("rpc.name-not-echoed", reasonNameNotEchoed, "buffered", "framed", "ttheader", "ttheader-framed"),
 	),
 }))
 
@@ -81,5 +82,8 @@ var _ = add(conversation{
 	Title:   "the connection goes on serving after an unknown method or service",
 	Covers:  []string{"rpc/wire/unknown-keeps-connection"},
 	Reasons: []string{reasonNoException},
-	Kills:   killsIn("rpc.unknown-closes-after", reasonNotKept, "method", "service"),
+	Kills: kills(
+		killsIn("rpc.unknown-closes-after", reasonNotKept, "method", "service"),
+		killsIn("rpc.unknown-method-closes", reasonNoException, "method"),
+	),
 }))

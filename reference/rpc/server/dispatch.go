@@ -100,7 +100,7 @@ func (c *conn) run(req *request, method string) (outcome string, keep bool) {
 	}
 	report, err := c.handle(req, &msg)
 	if c.silent(&req.msg) {
-		return outcomeOf(err), true
+		return outcomeOf(err), !c.on(defect.OnewayCloses)
 	}
 	if method == methodEcho && c.losesThis() {
 		return obs.OutcomeOK, true
@@ -243,5 +243,12 @@ func (c *conn) reply(req *request, messageType int32, body func([]byte) []byte) 
 	if c.on(defect.SeqZero) {
 		r.Seq = 0
 	}
+	if c.on(defect.NameNotEchoed) && messageType == wire.TypeException {
+		r.Name = nil
+	}
+	start := len(c.out)
 	c.out = r.Append(c.out, body)
+	if c.on(defect.HeaderSeqZero) && r.Form.HasHeader() {
+		clear(c.out[start+8 : start+12])
+	}
 }

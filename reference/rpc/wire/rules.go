@@ -22,6 +22,9 @@ func NewRules(maxFrame int, defects defect.Set) Rules {
 	if r.MaxFrame == 0 {
 		r.MaxFrame = DefaultMaxFrame
 	}
+	if defects.On(defect.NestingStrict) {
+		r.MaxDepth = 32
+	}
 	if defects.On(defect.NestingUnbounded) {
 		r.MaxDepth = 1 << 12 // enough to serve what must be refused, too little to exhaust a stack
 	}
