@@ -121,6 +121,9 @@ func (f *File) merge(said Claims) Claims {
 	if f.Limits.MaxFrameBytes > 0 {
 		said.Limits.MaxFrameBytes = f.Limits.MaxFrameBytes
 	}
+	if f.Limits.AnswerMillis > 0 {
+		said.Limits.AnswerMillis = f.Limits.AnswerMillis
+	}
 	if f.Limits.MaxDepth > 0 {
 		said.Limits.MaxDepth = f.Limits.MaxDepth
 	}

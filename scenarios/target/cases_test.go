@@ -32,7 +32,7 @@ endpoints:
   grpc: "[::1]:{port.grpc}"
   admin: localhost:9100
 claims: [rpc.framed, grpc.interop]
-limits: {readDeadline: 1.5s, maxFrameBytes: 16777216, maxDepth: 64}
+limits: {readDeadline: 1.5s, answer: 4s, maxFrameBytes: 16777216, maxDepth: 64}
 hooks: {reload: "./reload.sh {endpoint.admin}", client: "./dial.sh {url}"}
 allowHosts: [staging.example, 192.0.2.7, "2001:db8::1"]
 rate: 0.5

@@ -244,9 +244,10 @@ func (f *File) readLimits(o object) {
 	if !ok {
 		return
 	}
-	l, _ := v.object("readDeadline", "maxFrameBytes", "maxDepth")
+	l, _ := v.object("readDeadline", "maxFrameBytes", "maxDepth", "answer")
 	f.Limits = Limits{
 		ReadDeadlineMillis: l.duration("readDeadline").Milliseconds(),
+		AnswerMillis:       l.duration("answer").Milliseconds(),
 		MaxFrameBytes:      l.whole("maxFrameBytes", maxLimit),
 		MaxDepth:           int(l.whole("maxDepth", maxMaxDepth)),
 	}

@@ -22,6 +22,16 @@ type Limits struct {
 	ReadDeadlineMillis int64 `json:"readDeadlineMillis,omitempty"`
 	MaxFrameBytes      int64 `json:"maxFrameBytes,omitempty"`
 	MaxDepth           int   `json:"maxDepth,omitempty"`
+	AnswerMillis       int64 `json:"answerMillis,omitempty"`
+}
+
+// Answer is how long an ordinary call may take to be answered, 1.5 s where nothing is said. It is no
+// requirement: it tells a slow target from a silent one.
+func (l Limits) Answer() time.Duration {
+	if l.AnswerMillis <= 0 {
+		return 1500 * time.Millisecond
+	}
+	return time.Duration(l.AnswerMillis) * time.Millisecond
 }
 
 // ReadDeadline is the promised read deadline, 5 s where none is promised (rpc/wire/read-deadline).

@@ -64,7 +64,7 @@ func driveWithMemory(ctx context.Context, env *scenarios.Env, v variant, b []byt
 	if err != nil {
 		return err
 	}
-	if err := asking(refusalWait)(ctx, env, v, b); err != nil {
+	if err := asking(refusalTime)(ctx, env, v, b); err != nil {
 		return err
 	}
 	return peak.Record()

@@ -49,7 +49,7 @@ func (k conversation) check(c suites.Check) suites.Check {
 }
 
 func (k conversation) drive(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
-	wait := answerWait
+	wait := env.Claims.Limits.Answer()
 	if k.silent {
 		wait = silenceWait
 	}
@@ -63,7 +63,7 @@ func (k conversation) drive(ctx context.Context, env *scenarios.Env, v variant, 
 		if err != nil {
 			return err
 		}
-		if err := again(ctx, c, "next", v.form, next, answerWait); err != nil {
+		if err := again(ctx, c, "next", v.form, next, env.Claims.Limits.Answer()); err != nil {
 			return err
 		}
 	}
@@ -82,7 +82,7 @@ func (k conversation) judgeTrace(t suites.Trace) suites.Finding {
 	a := answerOf(xs, "probe", v.form)
 	cites, observed := a.cites(), a.String()
 	if reason := k.answerWrong(t, a); reason != "" {
-		if a.kind == quiet && t.Noisy(answerWait) {
+		if a.kind == quiet && t.Noisy(t.Claims.Limits.Answer()) {
 			return suites.TooNoisy(k.want, observed, cites)
 		}
 		return suites.Failing(reason, k.want, observed, cites)

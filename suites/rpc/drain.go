@@ -114,7 +114,7 @@ func whileStopping(ctx context.Context, env *scenarios.Env, look func() error) e
 	if err := look(); err != nil {
 		return err
 	}
-	return c.Await(ctx, 2*drainCall+answerWait, wholeFrames(rpcframe.Framed, 1))
+	return c.Await(ctx, 2*drainCall+env.Claims.Limits.Answer(), wholeFrames(rpcframe.Framed, 1))
 }
 
 func judgeInflight(t suites.Trace) suites.Finding {
@@ -123,7 +123,7 @@ func judgeInflight(t suites.Trace) suites.Finding {
 	switch {
 	case a.served():
 		return suites.Passing(want, a.String(), a.cites())
-	case a.kind == quiet && t.Noisy(answerWait):
+	case a.kind == quiet && t.Noisy(t.Claims.Limits.Answer()):
 		return suites.TooNoisy(want, a.String(), a.cites())
 	}
 	return suites.Failing(reasonInflightLost, want, a.String(), a.cites())

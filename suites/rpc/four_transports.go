@@ -52,7 +52,7 @@ var _ = add(suites.Check{
 	Needs:   []features.Feature{features.RPCBehave},
 	Cases:   casesOf(transportVariants()),
 	Cost:    suites.Cost{Time: 100 * time.Millisecond},
-	Drive:   driving(transportVariants(), asking(answerWait)),
+	Drive:   driving(transportVariants(), asking(answerTime)),
 	Judge:   judgeTransport,
 	Explain: explain,
 	Reasons: []string{"no-reply", "wrong-form", "wrong-payload"},

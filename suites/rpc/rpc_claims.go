@@ -23,7 +23,7 @@ func claimForm(f features.Feature, form rpcframe.Form, defect string) suites.Che
 			if err != nil {
 				return err
 			}
-			c, err := once(ctx, env, "probe", form, b, answerWait)
+			c, err := once(ctx, env, "probe", form, b, env.Claims.Limits.Answer())
 			if err != nil {
 				return err
 			}
@@ -36,7 +36,7 @@ func claimForm(f features.Feature, form rpcframe.Form, defect string) suites.Che
 			switch {
 			case a.served():
 				return suites.Passing(want, a.String(), a.cites())
-			case a.kind == quiet && t.Noisy(answerWait):
+			case a.kind == quiet && t.Noisy(t.Claims.Limits.Answer()):
 				return suites.TooNoisy(want, a.String(), a.cites())
 			}
 			return suites.Failing(reasonAbsent, want, a.String(), a.cites())

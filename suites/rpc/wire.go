@@ -9,18 +9,18 @@ import (
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/rpc"
+	"github.com/assay-bench/assay/scenarios/target"
 	"github.com/assay-bench/assay/scenarios/wire/behave"
 	"github.com/assay-bench/assay/scenarios/wire/rpcframe"
 	"github.com/assay-bench/assay/scenarios/wire/thrift"
 	"github.com/assay-bench/assay/suites"
 )
 
-// How long the checks wait.
+// How long the checks wait. For an ordinary answer it is target.Limits.Answer.
 const (
-	answerWait  = 1500 * time.Millisecond // for an ordinary answer
-	refusalWait = time.Second             // for a refusal: the requirement's own bound
-	silenceWait = 500 * time.Millisecond  // to call silence silence
-	nextWait    = 300 * time.Millisecond  // for an answer that must not come
+	refusalWait = time.Second            // for a refusal: the requirement's own bound
+	silenceWait = 500 * time.Millisecond // to call silence silence
+	nextWait    = 300 * time.Millisecond // for an answer that must not come
 )
 
 // controlSeq is the sequence id of ordinary calls, which no other call uses.
@@ -83,10 +83,14 @@ func driving(vs []variant, do func(context.Context, *scenarios.Env, variant, []b
 	}
 }
 
+// answerTime and refusalTime are what asking waits for.
+func answerTime(l target.Limits) time.Duration { return l.Answer() }
+func refusalTime(target.Limits) time.Duration  { return refusalWait }
+
 // asking sends the bytes on a connection of their own and waits for one frame.
-func asking(wait time.Duration) func(context.Context, *scenarios.Env, variant, []byte) error {
+func asking(wait func(target.Limits) time.Duration) func(context.Context, *scenarios.Env, variant, []byte) error {
 	return func(ctx context.Context, env *scenarios.Env, v variant, b []byte) error {
-		c, err := once(ctx, env, "probe", v.form, b, wait)
+		c, err := once(ctx, env, "probe", v.form, b, wait(env.Claims.Limits))
 		if err != nil {
 			return err
 		}
@@ -160,7 +164,7 @@ func controlOf(form func(kase string) (rpcframe.Form, error)) *suites.Control {
 			if err != nil {
 				return err
 			}
-			c, err := once(ctx, env, "control", f, b, answerWait)
+			c, err := once(ctx, env, "control", f, b, env.Claims.Limits.Answer())
 			if err != nil {
 				return err
 			}
@@ -196,7 +200,7 @@ func countCalls(ctx context.Context, env *scenarios.Env, form rpcframe.Form) err
 	if err != nil {
 		return err
 	}
-	c, err := once(ctx, env, "count", form, b, answerWait)
+	c, err := once(ctx, env, "count", form, b, env.Claims.Limits.Answer())
 	if err != nil {
 		return err
 	}
