@@ -31,7 +31,7 @@ const (
 var _ = add(suites.Check{
 	ID:       "rpc/resilience/stop-finishes-calls",
 	Title:    "a call in flight is answered after the server was asked to stop",
-	Covers:   []string{"rpc/resilience/graceful-stop"},
+	Covers:   []string{"rpc/resilience/stop-finishes-calls"},
 	Needs:    []features.Feature{features.RPCBehave, features.RPCFramed},
 	Control:  controlOf(func(string) (rpcframe.Form, error) { return rpcframe.Framed, nil }),
 	Cost:     suites.Cost{Time: time.Second, Exclusive: true},
