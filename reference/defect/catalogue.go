@@ -147,7 +147,7 @@ var catalogue = [...]Entry{
 	{ContainerClosesServed, "a list with an impossible count is taken as empty and the call served"},
 	{PipeliningReversed, "two calls found in the buffer are answered in reverse order"},
 	{PipeliningDropsSecond, "of two calls in one segment only the first is answered"},
-	{DropsAfterStall, "a server that notices a gap of its own clock (> 100 ms between 5 ms ticks) closes all RPC connections (visible only under proc/pause)"},
+	{DropsAfterStall, "a server that notices a gap of its own clock (> 250 ms between 5 ms ticks) closes all RPC connections (visible only under proc/pause)"},
 	{Impatient, "a connection whose first byte comes later than 40 ms after accept is closed after its first call (visible only under net/delay)"},
 	{LosesCalls, "every 50th Echo call over Thrift is never answered"},
 	{GRPCLosesCalls, "every 50th behave Echo call over gRPC hangs until cancelled"},

@@ -56,7 +56,6 @@ var _ = add(suites.Check{
 		killsIn("rpc.pipelining-drops-second", "lost", "framed", "ttheader-framed"),
 		[]suites.Kill{
 			{Defect: "rpc.drops-after-stall", Reason: "lost", Case: "framed", Under: "proc/pause=0.4"},
-			{Defect: "rpc.drops-after-stall", Reason: "lost", Case: "ttheader-framed", Under: "proc/pause=0.4"},
 			{Defect: "rpc.impatient", Reason: "lost", Case: "framed", Under: "net/delay=0.12"},
 			{Defect: "rpc.impatient", Reason: "lost", Case: "ttheader-framed", Under: "net/delay=0.12"},
 		},

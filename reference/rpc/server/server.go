@@ -234,7 +234,7 @@ func (s *Server) dropAfterStalls() {
 		case <-ticker.C:
 		}
 		now := time.Now()
-		if now.Sub(last) > 100*time.Millisecond {
+		if now.Sub(last) > 250*time.Millisecond { // a busy host stalls for less
 			until = now.Add(sulk)
 		}
 		if now.Before(until) {
