@@ -32,8 +32,8 @@ func (text) Write(w io.Writer, b *results.Bundle) error {
 		}
 	}
 	m.unfinished(say)
-	for _, n := range m.Run.NotRun {
-		say("not run here  %s: %s", results.Key{Check: n.Check, Case: n.Case, Under: n.Under}.String(), n.Probe)
+	for _, u := range m.Run.Unrunnable() {
+		say("not run here  %s: %s", u.Summary(), u.Probe)
 	}
 	for _, a := range m.areas() {
 		t := count(m.rows(func(r row) bool { return r.Area == a }))

@@ -2,6 +2,8 @@ package results
 
 import (
 	"encoding/json"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -114,6 +116,44 @@ type NotRun struct {
 	Case  string `json:"case,omitempty"`
 	Under string `json:"under,omitempty"`
 	Probe string `json:"probe"` // the text of the probe that said so
+}
+
+// Key returns the case.
+func (n NotRun) Key() Key { return Key{n.Check, n.Case, n.Under} }
+
+// Unrunnable are the cases that one probe spoke against.
+type Unrunnable struct {
+	Probe string
+	Cases []Key
+}
+
+// Summary names the first few cases and counts the others.
+func (u Unrunnable) Summary() string {
+	const most = 3
+	var names []string
+	for _, k := range u.Cases[:min(most, len(u.Cases))] {
+		names = append(names, k.String())
+	}
+	if more := len(u.Cases) - most; more > 0 {
+		names = append(names, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(names, ", ")
+}
+
+// Unrunnable groups what this host can not run by the probe that said so, in the order of the plan.
+func (r Run) Unrunnable() []Unrunnable {
+	var out []Unrunnable
+	at := map[string]int{}
+	for _, n := range r.NotRun {
+		i, known := at[n.Probe]
+		if !known {
+			i = len(out)
+			at[n.Probe] = i
+			out = append(out, Unrunnable{Probe: n.Probe})
+		}
+		out[i].Cases = append(out[i].Cases, n.Key())
+	}
+	return out
 }
 
 // Proof is the outcome of assay prove: which planted defects the suite's checks caught.

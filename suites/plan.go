@@ -47,7 +47,7 @@ type Profile struct {
 func Profiles() []Profile {
 	return []Profile{
 		{Name: "quick", Title: "a subset of every area, picked by cost: at most 90 s", MaxTime: 8 * time.Second, Faults: true},
-		{Name: "conformance", Title: "every conformance check, no latency scenario", Areas: []string{"target", "claims", "rpc"}, Faults: false},
+		{Name: "conformance", Title: "every conformance check, no latency scenario", Areas: []string{"target", "claims", "rpc", "tls", "tpm"}, Faults: false},
 		{Name: "latency", Title: "the latency scenarios", Areas: []string{"target", "claims", "perf"}},
 		{Name: "chaos", Title: "the checks that hold under faults", Faults: true},
 		{Name: "full", Title: "everything", Faults: true},
@@ -148,7 +148,7 @@ func (s *Suite) addFrame(chosen map[results.Key]bool, probing bool) {
 	for key := range chosen {
 		c := s.checks[key.Check]
 		any = any || !c.frame
-		for _, f := range c.needs(key.Case) {
+		for _, f := range c.NeedsOf(key.Case) {
 			needed[claimPrefix+string(f)] = true
 		}
 	}
@@ -195,7 +195,7 @@ func (s *Suite) planned(c Check, key results.Key, sel Selection) results.Planned
 		Check: key.Check, Case: key.Case, Under: key.Under, Area: s.AreaOf(c.ID), Title: c.caseTitle(key.Case),
 		Covers: c.Covers, Standard: s.Standard(c), Decides: s.Decides(c), Reproduce: sel.Reproduce(key),
 	}
-	for _, f := range c.needs(key.Case) {
+	for _, f := range c.NeedsOf(key.Case) {
 		p.Needs = append(p.Needs, string(f))
 	}
 	return p

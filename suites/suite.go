@@ -90,7 +90,7 @@ func (s *Suite) validate(c Check) (errs []error) {
 		}
 	}
 	for _, k := range c.cases() {
-		for _, f := range c.needs(k.ID) {
+		for _, f := range c.NeedsOf(k.ID) {
 			if _, ok := features.Find(string(f)); !ok {
 				bad("needs unknown feature %s", f)
 			}

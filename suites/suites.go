@@ -28,10 +28,13 @@ type Check struct {
 	Cost     Cost
 	Stops    bool // the drive ends the target with Env.Terminate
 	Locality Locality
-	Reasons  []string                                    // the closed set of reasons for Fail and Inconclusive
-	Drive    func(context.Context, *scenarios.Env) error // an error means that the harness broke
-	Judge    func(Trace) Finding
-	Explain  func(results.Evidence) string // decodes traffic for reports; may be nil
+	// Here says why this host can not run the check (a device or a program is missing), or nothing. It may
+	// be nil, and is asked once, when a run is planned.
+	Here    func() string
+	Reasons []string                                    // the closed set of reasons for Fail and Inconclusive
+	Drive   func(context.Context, *scenarios.Env) error // an error means that the harness broke
+	Judge   func(Trace) Finding
+	Explain func(results.Evidence) string // decodes traffic for reports; may be nil
 	// Endpoint is the endpoint of the target that the check drives: where a fault strikes.
 	Endpoint string
 	// Probe is one small exchange with the target at an address, for a fault's witness; a check that
@@ -179,8 +182,8 @@ func (c Check) Keys() []results.Key {
 // Driven tells whether the check drives the target; the frame's own checks read the run's evidence.
 func (c Check) Driven() bool { return !c.frame }
 
-// needs lists the features that a case needs.
-func (c Check) needs(id string) []features.Feature {
+// NeedsOf lists the features that a case needs.
+func (c Check) NeedsOf(id string) []features.Feature {
 	out := append([]features.Feature(nil), c.Needs...)
 	for _, k := range c.Cases {
 		if k.ID == id {

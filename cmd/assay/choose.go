@@ -18,13 +18,14 @@ import (
 
 // chosenTarget is what --target came to.
 type chosenTarget struct {
-	meta   results.Target
-	owned  bool // the harness starts its process
-	local  bool // it is reached over loopback
-	hosts  []string
-	rate   float64
-	claims target.Claims // known once it has been started to look at it
-	build  builder
+	meta      results.Target
+	owned     bool // the harness starts its process
+	local     bool // it is reached over loopback
+	hosts     []string
+	rate      float64
+	endpoints target.Endpoints // of a bare address, which has no others; nil: not known before it starts
+	claims    target.Claims    // known once it has been started to look at it
+	build     builder
 }
 
 // chooseTarget reads --target: nothing is the reference, a URL an address, all else a file.
@@ -38,7 +39,9 @@ func chooseTarget(ctx context.Context, suite *suites.Suite, f runFlags) (*chosen
 	case len(f.defects) > 0:
 		return nil, usagef("--defect plants in the reference stack: it does not go with --target")
 	case strings.Contains(f.target, "://"):
-		return addressTarget(ctx, suite, f.target)
+		return addressTarget(ctx, suite, f)
+	case f.tls != (tlsFlags{}):
+		return nil, usagef("--sni, --ca and --app go with a tls:// address: a target file says it under tls")
 	}
 	return fileTarget(f.target)
 }
@@ -95,20 +98,24 @@ func fileTarget(path string) (*chosenTarget, error) {
 
 // addressTarget takes a bare address. What its scheme could offer is probed, and what answers is judged;
 // when nothing answers, all of it counts as claimed, so that the run says so in red.
-func addressTarget(ctx context.Context, suite *suites.Suite, url string) (*chosenTarget, error) {
+func addressTarget(ctx context.Context, suite *suites.Suite, f runFlags) (*chosenTarget, error) {
+	url := f.target
 	file, err := target.ParseAddress(url)
 	if err != nil {
 		return nil, err
 	}
+	if err := f.tls.apply(file); err != nil {
+		return nil, err
+	}
 	c := &chosenTarget{
 		meta:  results.Target{Name: url, Kind: "remote", Role: file.Role, File: url},
-		hosts: file.AllowHosts, rate: file.Rate, local: true,
+		hosts: file.AllowHosts, rate: file.Rate, local: true, endpoints: file.Endpoints,
 	}
 	for _, addr := range file.Endpoints {
 		c.local = c.local && loopbackAddr(addr)
 	}
 	dial := scenarios.NewDialer(c.hosts, c.rate).DialContext
-	found, err := runner.Discover(ctx, suite, file.Endpoints, file.Offered, dial)
+	found, err := runner.Discover(ctx, suite, file.Endpoints, target.Claims{Features: file.Offered, Limits: file.Limits, TLS: file.TLS}, dial)
 	if err != nil {
 		return nil, err
 	}

@@ -118,8 +118,7 @@ func (a *app) printPlan(run results.Run, plan suites.Plan) {
 		}
 		fmt.Fprintf(a.err, "left out: %s\n", strings.Join(parts, ", "))
 	}
-	for _, n := range plan.NotRun {
-		key := results.Key{Check: n.Check, Case: n.Case, Under: n.Under}
-		fmt.Fprintf(a.err, "not run here: %s: %s\n", suites.Pattern(key), oneLine(n.Probe))
+	for _, u := range run.Unrunnable() {
+		fmt.Fprintf(a.err, "not run here: %s: %s: %s\n", plural(len(u.Cases), "case"), oneLine(u.Probe), u.Summary())
 	}
 }

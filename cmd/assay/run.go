@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/assay-bench/assay/chaos/catalogue"
+	"github.com/assay-bench/assay/fixtures/features"
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/results/seal"
 	"github.com/assay-bench/assay/scenarios"
@@ -43,6 +44,8 @@ type runFlags struct {
 	workers      int
 	defects      []string
 	readDeadline time.Duration
+	tls          tlsFlags
+	pace         time.Duration
 	words        []string // profile and patterns as the user gave them, quoted
 }
 
@@ -86,6 +89,10 @@ Without --target the reference stack is started as a child process on loopback.`
 	fl.BoolVar(&f.noProbe, "no-probe", false, "believe all claims without probing them")
 	fl.StringArrayVar(&f.defects, "defect", nil, "plant a defect in the reference stack (repeatable; see: assay list defects)")
 	fl.DurationVar(&f.readDeadline, "read-deadline", 5*time.Second, "read deadline of the reference stack")
+	fl.StringVar(&f.tls.serverName, "sni", "", "server name to send to a tls:// address (default: its host)")
+	fl.StringVar(&f.tls.roots, "ca", "", "PEM file of the roots that a tls:// address's chains must end in")
+	fl.StringVar(&f.tls.app, "app", "", "application data that a tls:// address answers: echo, http or none (default none)")
+	fl.DurationVar(&f.pace, "pace", 0, "least time between the starts of two cases")
 	complete(cmd)
 	return cmd
 }
@@ -156,7 +163,7 @@ func (a *app) runRun(ctx context.Context, f runFlags, args []string) error {
 	show := a.progress(run, plan.Expected)
 	bundle, err := runner.Session{
 		Suite: suite, Run: run, Dir: dir, Dialer: scenarios.NewDialer(hosts, chosen.rate), Fault: catalogue.Find,
-		Workers: f.workers, Progress: show.event, Journal: openJournal, Target: asTarget(chosen.build),
+		Workers: f.workers, Pace: f.pace, Progress: show.event, Journal: openJournal, Target: asTarget(chosen.build),
 	}.Conduct(ctx)
 	show.end()
 	if err != nil {
@@ -220,6 +227,7 @@ func reproduce(f runFlags) func(results.Key) string {
 		if f.target != "" {
 			words = append(words, "--target", quote(f.target))
 		}
+		words = append(words, f.tls.words()...)
 		for _, d := range f.defects {
 			words = append(words, "--defect", d)
 		}
@@ -288,8 +296,19 @@ func readProof(suite *suites.Suite, dir string) *results.Proof {
 // barred says why a case can not run on this host, by asking the fault's drivers and by what the harness
 // can see of the target's process.
 func barred(ctx context.Context, chosen *chosenTarget) func(suites.Check, results.Key) string {
-	drivers := map[string]string{}
+	drivers, here := map[string]string{}, map[string]string{}
 	return func(c suites.Check, key results.Key) string {
+		if why := chosen.beyondReach(c, key); why != "" {
+			return why
+		}
+		if c.Here != nil {
+			if _, asked := here[c.ID]; !asked {
+				here[c.ID] = c.Here()
+			}
+			if here[c.ID] != "" {
+				return here[c.ID]
+			}
+		}
 		if !chosen.owned && (c.Locality != suites.Anywhere || strings.HasPrefix(key.Under, "proc/")) {
 			return "needs the target's process on this host, and this target was started by someone else"
 		}
@@ -307,6 +326,19 @@ func barred(ctx context.Context, chosen *chosenTarget) func(suites.Check, result
 		}
 		return why
 	}
+}
+
+// beyondReach says which endpoint a case needs that a bare address can not have.
+func (c *chosenTarget) beyondReach(check suites.Check, key results.Key) string {
+	if c.endpoints == nil {
+		return ""
+	}
+	for _, need := range check.NeedsOf(key.Case) {
+		if e, ok := features.Find(string(need)); ok && c.endpoints[e.Endpoint] == "" {
+			return fmt.Sprintf("needs %s (%s), which an address alone does not offer: write a target file", e.Title, need)
+		}
+	}
+	return ""
 }
 
 func probeFault(ctx context.Context, name string) string {

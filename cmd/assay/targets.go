@@ -129,7 +129,7 @@ func (a *app) inspect(ctx context.Context, suite *suites.Suite, chosen *chosenTa
 	for _, name := range sortedKeys(addrs) {
 		fmt.Fprintf(a.out, "endpoint %-6s %s %s\n", oneLine(name), oneLine(addrs[name]), reachable(ctx, dialer, addrs[name]))
 	}
-	found, err := runner.Discover(ctx, suite, addrs, claims.Features, dialer.DialContext)
+	found, err := runner.Discover(ctx, suite, addrs, claims, dialer.DialContext)
 	for _, d := range found {
 		word := "there"
 		if !d.Present {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ import (
 	"github.com/assay-bench/assay/reference/defect"
 	"github.com/assay-bench/assay/reference/peers/hollow"
 	"github.com/assay-bench/assay/reference/stack"
+	"github.com/assay-bench/assay/reference/tpm"
 )
 
 // upFlags are the flags of assay up.
@@ -60,10 +62,14 @@ func (a *app) runUp(ctx context.Context, f upFlags) error {
 	if err := a.misstart(ctx, set); err != nil {
 		return err
 	}
-	s, err := stack.Start(context.WithoutCancel(ctx), stack.Config{Version: version, Defects: set, ReadDeadline: f.readDeadline})
+	s, err := stack.Start(context.WithoutCancel(ctx), stack.Config{
+		Version: version, Defects: set, ReadDeadline: f.readDeadline,
+		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
 	if err != nil {
 		return err
 	}
+	a.sayTPMs(s.TPMs())
 	line, err := json.Marshal(s.Ready())
 	if err != nil {
 		return err
@@ -73,6 +79,16 @@ func (a *app) runUp(ctx context.Context, f upFlags) error {
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer done()
 	return s.Shutdown(drain)
+}
+
+// sayTPMs says loudly why the TPM features are not claimed, where no TPM can be used.
+func (a *app) sayTPMs(tried []tpm.Finding) {
+	if n := len(tried); n == 0 || tried[n-1].Err == nil {
+		return
+	}
+	for _, f := range tried {
+		fmt.Fprintf(a.err, "tpm.cache and tpm.quote are not claimed: no %s: %v\n", f.Backend, f.Err)
+	}
 }
 
 // misstart plays the planted defects of a stack that does not come up.

@@ -23,10 +23,13 @@ type Entry struct {
 
 // Catalogue returns every known defect, sorted by name. The caller owns the slice.
 func Catalogue() []Entry {
-	entries := slices.Clone(catalogue[:])
+	entries := all()
 	slices.SortFunc(entries, func(a, b Entry) int { return cmp.Compare(a.Name, b.Name) })
 	return entries
 }
+
+// all lists the defects of every area.
+func all() []Entry { return slices.Concat(catalogue[:], catalogueTLS, catalogueTPM) }
 
 // Set is a selection of defects. The zero value is empty: the correct implementation. A Set is
 // immutable and safe for concurrent use.
@@ -73,7 +76,7 @@ func (s Set) Names() []Name {
 }
 
 func known(n Name) bool {
-	return slices.ContainsFunc(catalogue[:], func(e Entry) bool { return e.Name == n })
+	return slices.ContainsFunc(all(), func(e Entry) bool { return e.Name == n })
 }
 
 // nearest returns the known name with the smallest edit distance to n.

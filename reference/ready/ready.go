@@ -19,9 +19,15 @@ type Line struct {
 
 // Endpoints are host:port addresses; what a process does not serve is left out.
 type Endpoints struct {
-	RPC   string `json:"rpc,omitempty"`
-	GRPC  string `json:"grpc,omitempty"`
-	Admin string `json:"admin,omitempty"`
+	RPC          string `json:"rpc,omitempty"`
+	GRPC         string `json:"grpc,omitempty"`
+	Admin        string `json:"admin,omitempty"`
+	TLS          string `json:"tls,omitempty"`           // every group, every chain
+	TLSClassical string `json:"tls-classical,omitempty"` // no post-quantum group, no ML-DSA
+	TLSMLDSA     string `json:"tls-mldsa,omitempty"`     // an ML-DSA chain alone
+	TLSMutual    string `json:"tls-mutual,omitempty"`    // demands a client certificate
+	TLSLab       string `json:"tls-lab,omitempty"`       // HTTP API: dials, pool, certificates
+	TPM          string `json:"tpm,omitempty"`           // HTTP API: sealed cache and quotes
 }
 
 // Claims say what the process is and which features it wants to be judged by.
@@ -31,6 +37,14 @@ type Claims struct {
 	Features []string      `json:"features"`
 	Limits   *Limits       `json:"limits,omitempty"`
 	Defects  []defect.Name `json:"defects"`
+	TLS      *TLS          `json:"tls,omitempty"`
+}
+
+// TLS is what a client needs to know of the TLS endpoints.
+type TLS struct {
+	ServerName string `json:"serverName"`
+	Roots      string `json:"roots"` // PEM
+	App        string `json:"app"`   // echo: what is sent comes back
 }
 
 // Limits are the bounds that the process applies.

@@ -1,11 +1,13 @@
-// Package stack composes the reference servers into one process: the RPC port and the admin HTTP
-// port. It reads no flags and writes no output; a command does that around it.
+// Package stack composes the reference servers into one process: the RPC port, the TLS ports with
+// their lab, and the admin HTTP port. It reads no flags and writes no output; a command does that
+// around it.
 package stack
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -14,9 +16,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/assay-bench/assay/reference/defect"
+	"github.com/assay-bench/assay/reference/pqtls/face"
 	"github.com/assay-bench/assay/reference/ready"
 	"github.com/assay-bench/assay/reference/rpc/server"
 	"github.com/assay-bench/assay/reference/rpc/wire"
+	"github.com/assay-bench/assay/reference/tpm"
+	tpmface "github.com/assay-bench/assay/reference/tpm/face"
 )
 
 // Config configures a Stack. Zero fields get the defaults named beside them.
@@ -30,6 +35,7 @@ type Config struct {
 	MaxFrame       int           // bytes; 16 MiB
 	MaxConnections int           // 4096
 	DrainTimeout   time.Duration // for calls in flight at Shutdown; 5 s
+	Logger         *slog.Logger  // of the TLS ports and their client; discards
 }
 
 // Name is what the stack claims to be.
@@ -38,7 +44,10 @@ const Name = "assay reference stack"
 // features are the claims of a stack; a claim that is not kept is a failed verdict.
 func features() []string {
 	return []string{"rpc.buffered", "rpc.framed", "rpc.ttheader", "rpc.ttheader-framed", "rpc.behave",
-		"grpc.interop", "grpc.behave", "grpc.health", "admin.http"}
+		"grpc.interop", "grpc.behave", "grpc.health", "admin.http",
+		"tls.server", "tls.tls12", "tls.x25519mlkem768", "tls.secp256r1mlkem768", "tls.secp384r1mlkem1024",
+		"tls.mlkem1024", "tls.mldsa", "tls.tickets", "tls.staple", "tls.dual-certificate", "tls.mutual",
+		"tls.classical", "tls.mldsa-only", "tls.client", "tls.client-hybrid", "tls.client-mldsa", "tls.lab"}
 }
 
 // Stack is a running process's worth of servers.
@@ -46,6 +55,9 @@ type Stack struct {
 	cfg    Config
 	rpc    *server.Server
 	admin  *admin
+	tls    *face.Face
+	tpm    *tpmface.Face
+	tpms   []tpm.Finding // the kinds of TPM that were tried, the last one works if any does
 	cancel context.CancelFunc
 	loops  sync.WaitGroup
 	failed chan error // the first server that ended on its own
@@ -76,7 +88,19 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		rpc.Close()
 		return nil, fmt.Errorf("admin port: %w", err)
 	}
-	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, failed: make(chan error, 2)}
+	tls, err := face.Start(ctx, face.Config{Defects: cfg.Defects, Registerer: registry, Logger: cfg.Logger})
+	if err != nil {
+		rpc.Close()
+		return nil, errors.Join(err, adminListener.Close())
+	}
+	sealed, err := tpmface.Start(ctx, tpmface.Config{Defects: cfg.Defects, Registerer: registry, Logger: cfg.Logger})
+	if err != nil {
+		rpc.Close()
+		tls.Close()
+		return nil, errors.Join(err, adminListener.Close())
+	}
+	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, tls: tls, tpm: sealed, failed: make(chan error, 3)}
+	s.tpms = tpm.First(ctx)
 	s.admin = newAdmin(adminListener, registry, s.dump(), cfg.Defects)
 	s.run(ctx)
 	return s, nil
@@ -126,6 +150,15 @@ func (s *Stack) run(ctx context.Context) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.loops.Go(func() { s.watch(s.rpc.Serve()) })
 	s.loops.Go(func() { s.watch(s.admin.serve()) })
+	s.loops.Go(func() {
+		select {
+		case err := <-s.tls.Failed():
+			s.watch(err)
+		case <-ctx.Done():
+		}
+	})
+	context.AfterFunc(ctx, s.tls.Close)
+	context.AfterFunc(ctx, s.tpm.Close)
 	context.AfterFunc(ctx, s.rpc.Close)
 	context.AfterFunc(ctx, s.admin.close)
 }
@@ -141,20 +174,38 @@ func (s *Stack) Failed() <-chan error { return s.failed }
 
 // Ready returns the line that announces the stack.
 func (s *Stack) Ready() ready.Line {
-	rpc := s.rpc.Addr().String()
+	rpc, tls := s.rpc.Addr().String(), s.tls.Addresses()
 	return ready.Line{
-		Endpoints: ready.Endpoints{RPC: rpc, GRPC: rpc, Admin: s.admin.listener.Addr().String()},
+		Endpoints: ready.Endpoints{
+			RPC: rpc, GRPC: rpc, Admin: s.admin.listener.Addr().String(),
+			TLS: tls.TLS, TLSClassical: tls.Classical, TLSMLDSA: tls.MLDSA, TLSMutual: tls.Mutual, TLSLab: tls.Lab,
+			TPM: s.tpm.Addr(),
+		},
 		Claims: ready.Claims{
-			Name: Name, Version: s.cfg.Version, Features: features(),
+			Name: Name, Version: s.cfg.Version, Features: append(features(), s.tpmFeatures()...),
 			Limits: &ready.Limits{
 				ReadDeadlineMillis: s.cfg.ReadDeadline.Milliseconds(),
 				MaxFrameBytes:      s.cfg.MaxFrame,
 				MaxDepth:           wire.DefaultMaxDepth,
 			},
 			Defects: s.cfg.Defects.Names(),
+			TLS:     &ready.TLS{ServerName: face.ServerName, Roots: s.tls.Roots(), App: "echo"},
 		},
 	}
 }
+
+// tpmFeatures claims the TPM part where this process has a TPM to use: a stub is never claimed.
+func (s *Stack) tpmFeatures() []string {
+	for _, f := range s.tpms {
+		if f.Err == nil {
+			return []string{"tpm.cache", "tpm.quote"}
+		}
+	}
+	return nil
+}
+
+// TPMs says which kinds of TPM were tried for the claims, and why they do not work.
+func (s *Stack) TPMs() []tpm.Finding { return s.tpms }
 
 // Shutdown drains: readiness goes off, no connection is accepted, calls in flight have the drain
 // timeout or until ctx ends, then everything is closed. Its error tells that calls were cut off.
@@ -166,7 +217,14 @@ func (s *Stack) Shutdown(ctx context.Context) error {
 		}
 		drain, cancel := context.WithTimeout(ctx, s.cfg.DrainTimeout)
 		defer cancel()
-		if err := s.rpc.Shutdown(drain); err != nil {
+		var tlsErr error
+		var facesEnd sync.WaitGroup
+		facesEnd.Go(func() { tlsErr = s.tls.Shutdown(drain) })
+		var tpmErr error
+		facesEnd.Go(func() { tpmErr = s.tpm.Shutdown(drain) })
+		rpcErr := s.rpc.Shutdown(drain)
+		facesEnd.Wait()
+		if err := errors.Join(rpcErr, tlsErr, tpmErr); err != nil {
 			s.result = fmt.Errorf("drain: calls were cut off: %w", err)
 		}
 		s.cancel()

@@ -30,7 +30,7 @@ type Build struct {
 // Target makes the target that the file describes. Nothing is started yet.
 func (f *File) Target(b Build) (Target, error) {
 	if f.Start == nil {
-		return &Remote{Addresses: maps.Clone(f.Endpoints), Claimed: f.merge(Claims{})}, nil
+		return &Remote{Addresses: maps.Clone(f.Endpoints), Claimed: f.merge(Claims{}, scope{endpoints: f.Endpoints})}, nil
 	}
 	folder, err := filepath.Abs(filepath.Dir(f.Path))
 	if err != nil {
@@ -105,7 +105,7 @@ func freePorts(n int) ([]int, error) {
 
 // merge lays what the file says over what the target says of itself: a name, a version, a list of
 // features or a limit in the file replaces the target's. Planted defects can not be disowned.
-func (f *File) merge(said Claims) Claims {
+func (f *File) merge(said Claims, s scope) Claims {
 	if f.Name != "" {
 		said.Name = f.Name
 	}
@@ -127,6 +127,7 @@ func (f *File) merge(said Claims) Claims {
 	if f.Limits.MaxDepth > 0 {
 		said.Limits.MaxDepth = f.Limits.MaxDepth
 	}
+	said.TLS = f.mergeTLS(said, s)
 	return said
 }
 
@@ -164,7 +165,7 @@ func (c *configured) Start(ctx context.Context) (Endpoints, error) {
 // Claims merges the ready line with the file.
 func (c *configured) Claims(ctx context.Context) (Claims, error) {
 	said, err := c.Command.Claims(ctx)
-	return c.file.merge(said), err
+	return c.file.merge(said, c.scope), err
 }
 
 // Stop ends the command and removes its folder.

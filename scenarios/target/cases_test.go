@@ -33,7 +33,8 @@ endpoints:
   admin: localhost:9100
 claims: [rpc.framed, grpc.interop]
 limits: {readDeadline: 1.5s, answer: 4s, maxFrameBytes: 16777216, maxDepth: 64}
-hooks: {reload: "./reload.sh {endpoint.admin}", client: "./dial.sh {url}"}
+tls: {serverName: server.test, app: echo}
+hooks: {reload: "./reload.sh {endpoint.admin}", client: "./dial.sh {url} {host} {port} {sni} '{ca}'"}
 allowHosts: [staging.example, 192.0.2.7, "2001:db8::1"]
 rate: 0.5
 `
@@ -45,6 +46,15 @@ name: r
 role: endpoint
 endpoints: {grpc: "127.0.0.1:9000"}
 claims: [grpc.interop]
+`
+
+// served claims a client beside the server.
+const served = `apiVersion: assay/v1
+kind: Target
+name: s
+role: endpoint
+endpoints: {tls: "127.0.0.1:8443"}
+claims: [tls.server, tls.client]
 `
 
 // started has a start that each case fills.
@@ -78,6 +88,9 @@ func fileCases() []fileCase {
 		{name: "started", text: started(ok)},
 		{name: "line", text: "apiVersion: assay/v1\nkind: Target\nname: l\nrole: endpoint\nstart: {command: [a], ready: {line: json}}\n"},
 		{name: "client", text: "apiVersion: assay/v1\nkind: Target\nname: c\nrole: client\nhooks: {client: ./dial.sh}\n"},
+		{name: "client and server", text: served + "hooks: {client: \"./dial.sh {url}\"}\n"},
+		{name: "client with claims", text: "apiVersion: assay/v1\nkind: Target\nname: c\nrole: client\nclaims: [tls.client]\nhooks: {client: ./dial.sh}\n"},
+		{name: "no application data", text: remote + "tls: {app: none}\n"},
 		{name: "commit", text: remote + "version: 8b1a9953c4611296\n"},
 		{name: "release candidate", text: remote + "version: v2.0.0-rc.1+5\n"},
 		{name: "shell variable", text: started("  command: [sh, -c, \"${x} {port.rpc}\"]\n  ready: {tcp: rpc}\n")},
@@ -107,7 +120,7 @@ func fileCases() []fileCase {
 		{name: "other kind", text: strings.Replace(remote, "Target", "Pod", 1), want: []string{`2: kind: "Pod" must be Target`}},
 		{name: "other role", text: strings.Replace(remote, "endpoint\n", "endpont\n", 1), want: []string{`4: role: "endpont" is none of endpoint, proxy, client: did you mean endpoint?`}},
 		{name: "unknown field", text: remote + "clams: [a]\n", want: []string{"7: clams: unknown field: did you mean claims?"}},
-		{name: "alien field", text: remote + "zzzzzzzzzz: 1\n", want: []string{"7: zzzzzzzzzz: unknown field: use one of apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, hooks, allowHosts, rate"}},
+		{name: "alien field", text: remote + "zzzzzzzzzz: 1\n", want: []string{"7: zzzzzzzzzz: unknown field: use one of apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, tls, hooks, allowHosts, rate"}},
 		{name: "duplicate key", text: remote + "name: other\n", want: []string{"7: name: appears twice: first on line 3, keep one"}, blind: true},
 		{name: "number for a key", text: remote + "1: x\n", want: []string{"7: a field's name must be plain text"}},
 		{name: "anchor", text: remote + "project: &p x\n", want: []string{"7: project: anchors, aliases, merge keys and tags are not read: write the value out"}, blind: true},
@@ -159,6 +172,25 @@ func fileCases() []fileCase {
 			`7: allowHosts[3]: "*.c" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
 		}},
 		{name: "unknown hook", text: remote + "hooks: {relaod: x}\n", want: []string{"7: hooks.relaod: unknown field: did you mean reload?"}},
+		{name: "client claimed without hook", text: served, want: []string{"6: claims: tls.client needs endpoints.tls-lab: add its address"}, blind: true},
+		{name: "lab by hook", text: strings.Replace(served, "tls.client", "tls.lab", 1) + "hooks: {client: x}\n", want: []string{"6: claims: tls.lab needs endpoints.tls-lab: add its address"}, blind: true},
+		{name: "client placeholder in another hook", text: remote + "hooks: {reload: \"x {ca}\"}\n", want: []string{"7: hooks.reload: {ca} is not known here: use {port.NAME}, {endpoint.NAME}"}, blind: true},
+		{name: "unknown placeholder in the client hook", text: remote + "hooks: {client: \"x {dir} {url.x}\"}\n", want: []string{
+			"7: hooks.client: {dir} is not known here: use {port.NAME}, {endpoint.NAME}, {url}, {host}, {port}, {sni}, {ca}",
+			"7: hooks.client: {url.x} is not known here: use {port.NAME}, {endpoint.NAME}, {url}, {host}, {port}, {sni}, {ca}",
+		}, blind: true},
+		{name: "open quote", text: remote + "hooks: {client: \"x 'y\"}\n", want: []string{"7: hooks.client: the quote ' is not closed"}, blind: true},
+		{name: "hook of blanks", text: remote + "hooks: {client: \" \"}\n", want: []string{"7: hooks.client: names no program"}, blind: true},
+		{name: "tls", text: remote + "tls: {serverName: \"a:1\", app: ftp, cert: x}\n", want: []string{
+			`7: tls.cert: unknown field: use one of serverName, ca, app`,
+			`7: tls.serverName: "a:1" is not a host name, such as server.test`,
+			`7: tls.app: "ftp" is none of echo, http, none: did you mean http?`,
+		}},
+		{name: "empty tls", text: remote + "tls: {}\n", want: []string{"7: tls: is empty: fill it or remove it"}},
+		{name: "address as server name", text: remote + "tls: {serverName: \"127.0.0.1\"}\n", want: []string{`7: tls.serverName: "127.0.0.1" is not a host name, such as server.test`}, blind: true},
+		{name: "long server name", text: remote + "tls: {serverName: " + strings.Repeat("a", 254) + "}\n", want: []string{`7: tls.serverName: "` + strings.Repeat("a", 60) + `" is not a host name, such as server.test`}},
+		{name: "missing roots", text: remote + "tls: {ca: no-such.pem}\n", want: []string{"7: tls.ca: stat no-such.pem: no such file or directory"}, blind: true},
+		{name: "device for roots", text: remote + "tls: {ca: /dev/zero}\n", want: []string{"7: tls.ca: /dev/zero is not a file"}, blind: true},
 		{name: "client without hook", text: "apiVersion: assay/v1\nkind: Target\nname: c\nrole: client\n", want: []string{`1: hooks.client: is missing: a client has to be told what to dial, "./dial.sh {url}"`}},
 
 		{name: "no command", text: started("  ready: {tcp: rpc}\n"), want: []string{
@@ -212,7 +244,7 @@ func fileCases() []fileCase {
 }
 
 func manyProblems() []string {
-	all := "apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, hooks, allowHosts, rate"
+	all := "apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, tls, hooks, allowHosts, rate"
 	out := []string{"1: a: unknown field: use one of " + all, "5: x: unknown field: use one of " + all}
 	for line := 6; len(out) < 20; line++ {
 		out = append(out, itoa(line)+": x: appears twice: first on line 5, keep one")

@@ -63,6 +63,7 @@ type File struct {
 	Claims     []string  // features
 	Offered    []string  // of a bare address: features that its scheme could have, to be probed and then claimed
 	Limits     Limits
+	TLS        *TLS              // nil: nothing is said; App may be none, which overrules the target
 	Hooks      map[string]string // reload, client: command lines
 	AllowHosts []string          // hosts beyond loopback that the run may dial
 	Rate       float64           // new connections per second to them; 0: the dialer's default
@@ -110,7 +111,7 @@ func Parse(name string, raw []byte) (*File, error) {
 	f := &File{Path: name, used: *newUsage()}
 	if root, ok := d.parse(raw); ok {
 		if o, ok := root.object("apiVersion", "kind", "name", "version", "role", "organization", "project", "url",
-			"contact", "start", "endpoints", "claims", "limits", "hooks", "allowHosts", "rate"); ok {
+			"contact", "start", "endpoints", "claims", "limits", "tls", "hooks", "allowHosts", "rate"); ok {
 			f.read(o)
 		}
 	}
@@ -142,6 +143,7 @@ func (f *File) read(o object) {
 	}
 	f.readClaims(o)
 	f.readLimits(o)
+	f.readTLS(o)
 	f.readHooks(o)
 	f.AllowHosts = o.distinct("allowHosts", badHost)
 	f.Rate = o.number("rate", maxRate)
@@ -263,10 +265,13 @@ func (f *File) readHooks(o object) {
 	for _, name := range sortedKeys(h.fields) {
 		may := usable{kinds: []string{"port", "endpoint"}, endpoints: sortedKeys(f.Endpoints)}
 		if name == "client" {
-			may.kinds = append(may.kinds, "url")
+			may.bare = []string{"url", "host", "port", "sni", "ca"}
 		}
 		f.Hooks[name] = h.text(name)
 		f.used.note(h.fields[name], f.Hooks[name], may)
+		if _, err := Words(f.Hooks[name]); err != nil && f.Hooks[name] != "" {
+			h.fields[name].fail("%v", err)
+		}
 	}
 }
 
@@ -277,7 +282,7 @@ func (f *File) readStart(v value) {
 	}
 	o.need("command", `write the program and its arguments, ["./server", "--port", "{port.rpc}"]`)
 	o.need("ready", "say how it shows that it serves: {line: json}, {tcp: ENDPOINT}, {http: URL} or {grpcHealth: ENDPOINT}")
-	may := usable{kinds: []string{"port", "backend", "endpoint", "dir"}, endpoints: sortedKeys(f.Endpoints)}
+	may := usable{kinds: []string{"port", "backend", "endpoint"}, bare: []string{"dir"}, endpoints: sortedKeys(f.Endpoints)}
 	f.Start = &Launch{
 		Command:     f.readCommand(o, may),
 		Dir:         o.text("dir"),
@@ -288,7 +293,7 @@ func (f *File) readStart(v value) {
 	may.lenient = true // a configuration file has braces of its own
 	f.Start.Files = f.readFiles(o, may)
 	if d, ok := o.fields["dir"]; ok {
-		f.used.note(d, f.Start.Dir, usable{kinds: []string{"dir"}})
+		f.used.note(d, f.Start.Dir, usable{bare: []string{"dir"}})
 	}
 	if r, ok := o.fields["ready"]; ok {
 		f.Start.Ready = f.readReady(r)
@@ -448,7 +453,7 @@ func (f *File) checkClaims(o object) {
 	asked := map[string]bool{}
 	for _, claim := range f.Claims {
 		e, _ := features.Find(claim)
-		if _, ok := f.Endpoints[e.Endpoint]; ok || asked[e.Endpoint] {
+		if _, ok := f.Endpoints[e.Endpoint]; ok || asked[e.Endpoint] || f.byHook(claim) {
 			continue
 		}
 		asked[e.Endpoint] = true

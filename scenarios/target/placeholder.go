@@ -5,6 +5,7 @@ import (
 	"maps"
 	"regexp"
 	"slices"
+	"strings"
 )
 
 // Placeholders of a target file:
@@ -13,7 +14,9 @@ import (
 //	{backend.NAME}   the address of an upstream that the harness owns
 //	{endpoint.NAME}  the address of one of the target's endpoints
 //	{dir}            a fresh folder, made before each start and removed after it
-//	{url}            in hooks: what to dial
+//	{url}            in hooks.client: what to dial; its parts are {host} and {port}
+//	{sni}            in hooks.client: the name to ask for and to verify
+//	{ca}             in hooks.client: a PEM file of the roots to trust
 //
 // ${NAME} belongs to the shell and is left alone.
 var placeholders = regexp.MustCompile(`\$?\{([a-z]+)(?:\.([A-Za-z0-9_-]+))?\}`)
@@ -28,7 +31,8 @@ func newUsage() *usage { return &usage{ports: map[string]value{}, backends: map[
 
 // usable says which placeholders a field may hold, and whether other text in braces is left alone.
 type usable struct {
-	kinds     []string
+	kinds     []string // with a name: {port.NAME}
+	bare      []string // without: {dir}
 	endpoints []string // the names that {endpoint.NAME} may have
 	lenient   bool
 }
@@ -40,16 +44,21 @@ func (u *usage) note(v value, text string, may usable) {
 		if whole[0] == '$' {
 			continue
 		}
-		known := slices.Contains(may.kinds, kind) && (name == "") == (kind == "dir" || kind == "url")
-		if !known {
+		allowed := may.kinds
+		if name == "" {
+			allowed = may.bare
+		}
+		if !slices.Contains(allowed, kind) {
 			if !may.lenient {
-				v.fail("%.60s is not known here: use %s", whole, spelled(may.kinds))
+				v.fail("%.60s is not known here: use %s", whole, may.spelled())
 			}
 			continue
 		}
+		if name == "" {
+			u.dir = u.dir || kind == "dir"
+			continue
+		}
 		switch kind {
-		case "dir":
-			u.dir = true
 		case "port":
 			remember(u.ports, name, v)
 		case "backend":
@@ -68,19 +77,15 @@ func remember(m map[string]value, name string, v value) {
 	}
 }
 
-func spelled(kinds []string) string {
-	text := ""
-	for i, k := range kinds {
-		if i > 0 {
-			text += ", "
-		}
-		if k == "dir" || k == "url" {
-			text += "{" + k + "}"
-		} else {
-			text += fmt.Sprintf("{%s.NAME}", k)
-		}
+func (may usable) spelled() string {
+	var all []string
+	for _, k := range may.kinds {
+		all = append(all, "{"+k+".NAME}")
 	}
-	return text
+	for _, k := range may.bare {
+		all = append(all, "{"+k+"}")
+	}
+	return strings.Join(all, ", ")
 }
 
 // scope holds what placeholders stand for in one start.

@@ -13,7 +13,7 @@ import (
 	"github.com/assay-bench/assay/results"
 )
 
-// Endpoints maps an endpoint's name (rpc, grpc, admin) to its address host:port.
+// Endpoints maps an endpoint's name (rpc, grpc, admin, tls and so on) to its address host:port.
 type Endpoints map[string]string
 
 // Limits are bounds that a target promises. Zero means that it promises nothing; checks then use the
@@ -49,6 +49,16 @@ type Claims struct {
 	Features []string `json:"features"`
 	Limits   Limits   `json:"limits"`
 	Defects  []string `json:"defects,omitempty"` // planted ones: such a stack can never be certified
+	TLS      *TLS     `json:"tls,omitempty"`
+}
+
+// TLS is what a prober needs to know of a target's TLS endpoints beyond their addresses.
+type TLS struct {
+	ServerName string `json:"serverName,omitempty"` // sent as server_name; empty: none is sent
+	Roots      string `json:"roots,omitempty"`      // PEM of the roots that its chains end in; empty: chains are not judged
+	App        string `json:"app,omitempty"`        // echo, http (GET / over HTTP/1.1), or empty: nothing is sent
+	Client     string `json:"client,omitempty"`     // command line that makes the client under test dial once
+	Folder     string `json:"-"`                    // where Client is run: that of the target file
 }
 
 // Has tells whether a feature is claimed.

@@ -43,6 +43,7 @@ type Options struct {
 var sentinels = []sentinel{
 	{"rpc", "rpc/wire/four-transports#framed"},
 	{"grpc", "rpc/wire/grpc-interop#empty_unary"},
+	{"tls", "tls/kex/hybrid-negotiated#x25519mlkem768"},
 }
 
 type sentinel struct{ face, pattern string }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -21,12 +22,13 @@ type Discovered struct {
 	Detail  string // what the probe observed
 }
 
-// Discover probes features at addresses with the checks claims/<feature>, as if each were claimed. It
-// tells what answers; whether the target should have it is not asked.
-func Discover(ctx context.Context, suite *suites.Suite, addrs target.Endpoints, offered []string, dial scenarios.DialFunc) ([]Discovered, error) {
-	out, errs := make([]Discovered, len(offered)), make([]error, len(offered))
+// Discover probes features at addresses with the checks claims/<feature>, as if each of the offered
+// claims were made. It tells what answers; whether the target should have it is not asked.
+func Discover(ctx context.Context, suite *suites.Suite, addrs target.Endpoints, offered target.Claims, dial scenarios.DialFunc) ([]Discovered, error) {
+	n := len(offered.Features)
+	out, errs := make([]Discovered, n), make([]error, n)
 	var wg sync.WaitGroup
-	for i, feature := range offered {
+	for i, feature := range offered.Features {
 		check, ok := suite.Check("claims/" + feature)
 		if !ok {
 			out[i] = Discovered{feature, false, "this suite has no probe for it"}
@@ -42,10 +44,9 @@ func Discover(ctx context.Context, suite *suites.Suite, addrs target.Endpoints, 
 	return out, errors.Join(errs...)
 }
 
-func discover(ctx context.Context, suite *suites.Suite, check suites.Check, addrs target.Endpoints, offered []string, feature string, dial scenarios.DialFunc) (Discovered, error) {
+func discover(ctx context.Context, suite *suites.Suite, check suites.Check, addrs target.Endpoints, claims target.Claims, feature string, dial scenarios.DialFunc) (Discovered, error) {
 	clock := results.ClockSince(time.Now())
 	rec := results.NewRecorder(io.Discard, clock)
-	claims := target.Claims{Features: offered}
 	if _, err := rec.Record(suites.FrameKey, results.FromTarget, results.Claimed, claims); err != nil {
 		return Discovered{}, err
 	}
@@ -58,6 +59,7 @@ func discover(ctx context.Context, suite *suites.Suite, check suites.Check, addr
 	defer cancel()
 	env := &scenarios.Env{
 		Key: key, Token: "discover", Endpoints: addrs, Claims: claims, Dial: dial, Clock: clock, Put: put,
+		Rand: rand.New(rand.NewPCG(hash(feature), 0)),
 		Save: func(string, []byte) error { return nil },
 	}
 	if err := check.Drive(ctx, env); err != nil {

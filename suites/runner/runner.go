@@ -33,6 +33,9 @@ type Options struct {
 	Together bool           // exclusive cases run beside others: for targets whose verdicts can not depend on it
 	Progress func(Event)
 	Workers  int // cases at once; 0 means 8
+	// Pace is the least time between the starts of two cases, for targets that defend themselves against
+	// many odd connections; 0 means none.
+	Pace     time.Duration
 	Attempts int // at a case that stays undecided on a noisy host; 0 means 5
 
 	limit, grace time.Duration // of a drive, and until one that ignores its end is given up; 0 means 20 s and 10 s
@@ -65,7 +68,7 @@ func Drive(ctx context.Context, o Options) error {
 	if o.Progress == nil {
 		o.Progress = func(Event) {}
 	}
-	r := &run{Options: o, stalls: watchStalls(o.Clock)}
+	r := &run{Options: o, stalls: watchStalls(o.Clock), pace: pacer{interval: o.Pace}}
 	defer r.stalls.stop()
 	r.super = &supervisor{o: &r.Options}
 	if err := r.super.start(ctx); err != nil {
@@ -79,6 +82,7 @@ type run struct {
 	Options
 	super  *supervisor
 	stalls *stalls
+	pace   pacer
 
 	mu   sync.Mutex
 	done int
@@ -229,6 +233,9 @@ func (r *run) attempt(ctx context.Context, j job) error {
 	put := r.put(key)
 	if !r.claimed(j.planned) || !r.super.ready() {
 		return put(results.FromHost, results.Ended, nil)
+	}
+	if err := r.pace.wait(ctx); err != nil {
+		return err
 	}
 	began := r.Clock.Now()
 	inside, cancel := context.WithTimeout(ctx, r.limit+4*j.check.Cost.Time)

@@ -26,6 +26,7 @@ type Session struct {
 	Null     bool
 	Together bool // as in Options
 	Workers  int
+	Pace     time.Duration // as in Options
 	Progress func(Event)
 	// Journal opens the undo log once the bundle exists; close is called before sealing.
 	Journal func(dir string) (j *chaos.Journal, close func() error, err error)
@@ -65,7 +66,7 @@ func (s Session) drive(ctx context.Context, w *results.Writer, rec *results.Reco
 	if err == nil {
 		err = Drive(ctx, Options{
 			Suite: s.Suite, Run: s.Run, Target: tgt, Dialer: s.Dialer, Recorder: rec, Clock: clock, Fault: s.Fault,
-			Journal: journal, Null: s.Null, Together: s.Together, Progress: s.Progress, Workers: s.Workers,
+			Journal: journal, Null: s.Null, Together: s.Together, Progress: s.Progress, Workers: s.Workers, Pace: s.Pace,
 			Save: func(name string, data []byte) error {
 				return w.WriteFile(filepath.ToSlash(filepath.Join(results.HistogramDir, name)), data)
 			},

@@ -142,9 +142,8 @@ func (s *Server) Config() Config { return s.cfg }
 // Serve accepts connections until Shutdown or Close. It returns nil then, and the listener's error
 // otherwise.
 func (s *Server) Serve() error {
-	s.loops.Go(func() { _ = s.grpc.Serve(s.grpcConns) }) // ends with the queue
-	if s.cfg.Defects.On(defect.DropsAfterStall) {
-		s.loops.Go(s.dropAfterStalls)
+	if !s.begin() {
+		return nil
 	}
 	for {
 		nc, err := s.listener.Accept()
@@ -246,6 +245,20 @@ func (s *Server) dropAfterStalls() {
 
 // NotReady tells gRPC health clients that the server is about to stop.
 func (s *Server) NotReady() { s.grpc.NotReady() }
+
+// begin starts what runs beside the accept loop, unless a drain has begun: it may already wait for the loops.
+func (s *Server) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining.Load() {
+		return false
+	}
+	s.loops.Go(func() { _ = s.grpc.Serve(s.grpcConns) }) // ends with the queue
+	if s.cfg.Defects.On(defect.DropsAfterStall) {
+		s.loops.Go(s.dropAfterStalls)
+	}
+	return true
+}
 
 // Shutdown stops accepting, closes idle connections, lets calls in flight finish, and closes what is
 // left when ctx ends. Its error is ctx's if calls were cut off. The server is closed afterwards.
