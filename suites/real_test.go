@@ -7,13 +7,15 @@ import (
 	"github.com/assay-bench/assay/suites"
 	"github.com/assay-bench/assay/suites/perf"
 	"github.com/assay-bench/assay/suites/rpc"
+	"github.com/assay-bench/assay/suites/tls"
+	"github.com/assay-bench/assay/suites/tpm"
 )
 
 // realSuite is what the command puts together.
 func realSuite(t testing.TB) *suites.Suite {
 	t.Helper()
 	var areas []suites.Area
-	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, rpc.Area, perf.Area} {
+	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, rpc.Area, tls.Area, tpm.Area, perf.Area} {
 		a, err := area()
 		if err != nil {
 			t.Fatal(err)
