@@ -20,6 +20,7 @@ import (
 type chosenTarget struct {
 	meta      results.Target
 	owned     bool // the harness starts its process
+	ours      bool // it is the reference in this very program
 	local     bool // it is reached over loopback
 	hosts     []string
 	rate      float64
@@ -58,7 +59,7 @@ func referenceTarget(defects []string, hollow string, readDeadline time.Duration
 		args = append(args, "--hollow", hollow)
 	}
 	return &chosenTarget{
-		meta: meta, owned: true, local: true,
+		meta: meta, owned: true, ours: hollow == "", local: true,
 		build: func(own func(chaos.Process) error, record put) (target.Target, error) {
 			exe, err := os.Executable()
 			if err != nil {

@@ -18,7 +18,7 @@ import (
 // Nothing but the functions of this file and the progress display prints.
 
 // version is set by the release build; a development build says so.
-var version = "0.1.0-dev"
+var version = "0.2.0-dev"
 
 // app carries the streams of one invocation.
 type app struct {

@@ -301,7 +301,7 @@ func barred(ctx context.Context, chosen *chosenTarget) func(suites.Check, result
 		if why := chosen.beyondReach(c, key); why != "" {
 			return why
 		}
-		if c.Here != nil {
+		if c.Here != nil && !chosen.ours { // what this program lacks here, the reference in it does not claim
 			if _, asked := here[c.ID]; !asked {
 				here[c.ID] = c.Here()
 			}

@@ -64,7 +64,7 @@ func (a *app) runUp(ctx context.Context, f upFlags) error {
 	}
 	s, err := stack.Start(context.WithoutCancel(ctx), stack.Config{
 		Version: version, Defects: set, ReadDeadline: f.readDeadline,
-		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {
 		return err

@@ -19,6 +19,7 @@ type serverCase struct {
 	id, title string
 	needs     []features.Feature
 	group     wire.Group // that the positive control must negotiate; 0: any
+	lacking   wire.Group // that a server need not have: then it refuses the case for want of a common group
 	client    wire.Client
 	app       bool // exchanges application data, as far as the target has any
 	due       due
@@ -75,11 +76,19 @@ func (d due) want() string {
 	return text + ": " + d.clause
 }
 
+// noCommonGroup are the alerts of RFC 9846 section 4.2.1 where both sides have no group in common.
+func noCommonGroup() []string { return []string{"handshake_failure", "insufficient_security"} }
+
 const reasonNotRetried = "not-retried"
 
 // reason tells why an outcome is not what is due, or nothing.
 func (d due) reason(o wire.Outcome) string {
 	switch {
+	case d.either && d.also != nil:
+		if r, _ := d.also(o); r != "" {
+			return r
+		}
+		return eitherReason(o, d.alerts)
 	case d.either:
 		return eitherReason(o, d.alerts)
 	case !d.serve && d.retried && o.Retry == nil:
@@ -101,7 +110,8 @@ func (d due) reason(o wire.Outcome) string {
 	return ""
 }
 
-// eitherReason tells why an outcome is neither service nor a refusal by alert, or nothing.
+// eitherReason tells why an outcome is neither service nor a refusal, or nothing. A close without an alert
+// refuses too: RFC 9846 section 6.2 asks for an alert by a SHOULD alone.
 func eitherReason(o wire.Outcome, alerts []string) string {
 	r := begun(o, 0)
 	switch {
@@ -109,6 +119,8 @@ func eitherReason(o wire.Outcome, alerts []string) string {
 		return r
 	case o.Ending == wire.Alerted && o.Alert != nil:
 		return alertFits(*o.Alert, alerts)
+	case o.Ending == wire.EOF, o.Ending == wire.Reset:
+		return ""
 	}
 	return reasonNoAlert
 }
@@ -190,7 +202,7 @@ func (s serverCases) driveControl(ctx context.Context, env *scenarios.Env) error
 // commonOffer is ordinary, without post-quantum groups where the endpoint has none.
 func (s serverCases) commonOffer(env *scenarios.Env) wire.Offer {
 	if s.endpoint == endpointClassical {
-		return wire.Offer{Groups: classicalGroups(), Shares: []wire.Group{wire.X25519, wire.P256}}
+		return wire.Offer{Groups: classicalGroups(), Shares: classicalGroups()}
 	}
 	return ordinary(env.Claims)
 }
@@ -225,6 +237,12 @@ func (s serverCases) drive(ctx context.Context, env *scenarios.Env) error {
 		c.Send, c.Want = drive.App(env)
 	}
 	c.Wait = answerWait(env.Claims)
+	if k.lacking != 0 {
+		has := wire.Client{Offer: alone(k.lacking), StopAtHello: true, Wait: c.Wait}
+		if _, err := drive.Probe(ctx, env, s.endpoint, "group", has); err != nil {
+			return err
+		}
+	}
 	_, err = drive.Probe(ctx, env, s.endpoint, "probe", c)
 	return err
 }
@@ -238,9 +256,32 @@ func (s serverCases) judge(t suites.Trace) suites.Finding {
 	if !ok {
 		return missing(k.due.want(), "probe")
 	}
-	observed := describe(h.Outcome)
-	if k.due.either {
+	d, observed, cites := k.due, describe(h.Outcome), h.Cites
+	if d.either {
 		observed = "informational: " + observed
 	}
-	return judged(t, k.due.reason(h.Outcome), k.due.want(), observed, h.Cites)
+	if k.lacking != 0 {
+		g, ok := seen(t, "group")
+		if !ok {
+			return missing(d.want(), "group")
+		}
+		if cites = joined(h.Cites, g.Cites); refusedBy(g.Outcome, noCommonGroup()) == "" {
+			d.alerts = append(noCommonGroup(), d.alerts...)
+			observed += "; the server does not have " + k.lacking.String()
+		}
+	}
+	return judged(t, d.reason(h.Outcome), d.want(), observed, cites)
+}
+
+// completing is the control of a check without cases of its own: a well-formed hello is served.
+func completing(at string, client func(*scenarios.Env) wire.Client) *suites.Control {
+	return &suites.Control{
+		Drive: func(ctx context.Context, env *scenarios.Env) error {
+			c := client(env)
+			c.Wait = answerWait(env.Claims)
+			_, err := drive.Probe(ctx, env, at, "control", c)
+			return err
+		},
+		Judge: serverCases{}.judgeControl("this check"),
+	}
 }

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/assay-bench/assay/fixtures/features"
+	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios"
 	prober "github.com/assay-bench/assay/scenarios/tls"
 	wire "github.com/assay-bench/assay/scenarios/wire/tls"
@@ -181,6 +183,10 @@ func judgeClientShares(t suites.Trace, retry wire.Group) suites.Finding {
 	}
 	observed += describeOne(best)
 	switch {
+	case !found && retry == 0 && slices.Contains(best.Hello.Groups, asked): // no share is demanded of a group that is offered
+		return suites.Finding{
+			Status: results.Inconclusive, Reason: reasonNoHybrid, Expected: "a share of " + asked.String(), Observed: observed, Cites: cites,
+		}
 	case !found:
 		return suites.Failing(reasonNoHybrid, "a share of "+asked.String(), observed, cites)
 	case !best.FinishedValid:

@@ -180,9 +180,9 @@ func (r trapRow) judge(t suites.Trace, k trapCase) suites.Finding {
 	switch {
 	case !said:
 		return suites.Failing(reasonNoDial, want, observed, cites)
-	case k.fits != nil && k.fits(best) != "":
+	case k.unfit(best) != "":
 		return suites.Finding{
-			Status: results.Inconclusive, Reason: reasonBelowTrap, Expected: want, Observed: k.fits(best), Cites: cites,
+			Status: results.Inconclusive, Reason: reasonBelowTrap, Expected: want, Observed: k.unfit(best), Cites: cites,
 		}
 	case wentOn(hs):
 		return suites.Failing(reasonWentOn, want, observed, cites)
@@ -198,6 +198,22 @@ func (r trapRow) judge(t suites.Trace, k trapCase) suites.Finding {
 		return suites.Failing(reasonEarlyEnd, want, observed, cites)
 	}
 	return suites.Failing(reasonClientMute, want, observed, cites)
+}
+
+// unfit says why a client's hello does not let the case be judged, or nothing. A client may lack the groups
+// that the trap speaks: then the trap's fault never reached it.
+func (k trapCase) unfit(h wire.Heard) string {
+	if k.fits != nil {
+		if why := k.fits(h); why != "" {
+			return why
+		}
+	}
+	offered := func(g wire.Group) bool { return slices.Contains(h.Hello.Groups, g) }
+	asks := k.server.Retry != nil || k.server.Bend.Group != 0 // the trap names a group whatever is offered
+	if !asks && len(k.server.Groups) > 0 && !slices.ContainsFunc(k.server.Groups, offered) {
+		return fmt.Sprintf("the client offers none of %v", k.server.Groups)
+	}
+	return ""
 }
 
 func (r trapRow) wanted(k trapCase) string {

@@ -22,7 +22,10 @@ func within(got, want int) bool { return got >= want-byteSlack && got <= want+by
 // varying length of ECDSA signatures matters less.
 const byteRounds = 4
 
-const reasonPadded = "padded" // records of the flight hold padding
+const (
+	reasonPadded = "padded" // records of the flight hold padding
+	reasonBytes  = "bytes-differ"
+)
 
 // byteCase is a key exchange and how many bytes more than X25519 it takes from the server.
 type byteCase struct {
@@ -128,8 +131,9 @@ func judgeBytes(t suites.Trace) suites.Finding {
 	return f
 }
 
-// fewest is the least number of bytes that the server sent in the handshakes of a name. A reason tells why
-// they can not be compared.
+// fewest is the least number of bytes that the server sent in the handshakes of a name, but for what is in
+// EncryptedExtensions: a server should name there the groups that it likes better than the one at hand (RFC
+// 9846 section 4.3.7). A reason tells why they can not be compared.
 func fewest(t suites.Trace, name string) (down int, cites []uint64, reason, observed string) {
 	for i := range byteRounds {
 		h, ok := seen(t, fmt.Sprintf("%s-%d", name, i))
@@ -144,9 +148,72 @@ func fewest(t suites.Trace, name string) (down int, cites []uint64, reason, obse
 		if o.Flight.Padding > 0 {
 			return 0, joined(cites, h.Cites), reasonPadded, fmt.Sprintf("%s; %d bytes of padding", describe(o), o.Flight.Padding)
 		}
-		if i == 0 || o.Down < down {
-			down = o.Down
+		if n := o.Down - o.Flight.Parameters; i == 0 || n < down {
+			down = n
 		}
+	}
+	return down, cites, "", ""
+}
+
+// resumedDifference is how many bytes more a resumption with X25519MLKEM768 takes from the server than one
+// with X25519: its share is that much longer.
+const resumedDifference = 1088
+
+var _ = add(suites.Check{
+	ID: "tls/resume/bytes-exact", Title: "a resumption with X25519MLKEM768 costs its longer share, and no padding",
+	Covers: []string{"tls/kex/bytes-exact"}, Needs: []features.Feature{features.TLSServer, features.TLSTickets, features.TLSX25519},
+	Cost: suites.Cost{Time: 300 * time.Millisecond}, Explain: explain,
+	Reasons: resumeReasons(reasonWithoutShare, reasonWrongLength, reasonWrongGroup, reasonPadded, reasonBytes),
+	Drive: func(ctx context.Context, env *scenarios.Env) error {
+		if err := resume(ctx, env, "classical", wire.X25519, wire.X25519); err != nil {
+			return err
+		}
+		return resume(ctx, env, "hybrid", wire.X25519MLKEM768, wire.X25519MLKEM768)
+	},
+	Judge: judgeResumedBytes,
+	Kills: killsIn("tls.padded-flight", reasonPadded, ""),
+})
+
+func judgeResumedBytes(t suites.Trace) suites.Finding {
+	want := fmt.Sprintf("%d bytes more from the server than with X25519, ±%d, tickets and EncryptedExtensions apart, without padding: assay TLS rules",
+		resumedDifference, byteSlack)
+	classical, one, reason, observed := resumedDown(t, "classical", wire.X25519)
+	if reason != "" {
+		return judged(t, reason, want, observed, one)
+	}
+	hybrid, two, reason, observed := resumedDown(t, "hybrid", wire.X25519MLKEM768)
+	cites := joined(one, two)
+	if reason != "" {
+		return judged(t, reason, want, observed, cites)
+	}
+	observed = fmt.Sprintf("%d bytes, and %d with X25519: %+d", hybrid, classical, hybrid-classical)
+	if !within(hybrid-classical, resumedDifference) {
+		reason = reasonBytes
+	}
+	return judged(t, reason, want, observed, cites)
+}
+
+// resumedDown is the number of bytes that the server sent in a resumption, counted as by fewest, and without
+// the tickets themselves: how long one is depends on what a server keeps in it. A share of another classical group than X25519
+// counts as one of X25519.
+func resumedDown(t suites.Trace, name string, g wire.Group) (down int, cites []uint64, reason, observed string) {
+	h, cites, reason, observed := secondOf(t, name)
+	if reason == "" {
+		reason = keptReason(h.Outcome, g)
+	}
+	o := h.Outcome
+	if reason != "" {
+		return 0, cites, reason, observed
+	}
+	if o.Server == nil || o.Flight == nil {
+		return 0, cites, reasonGarbled, observed
+	}
+	if o.Flight.Padding > 0 {
+		return 0, cites, reasonPadded, fmt.Sprintf("%s; %d bytes of padding", observed, o.Flight.Padding)
+	}
+	down = o.Down - o.Flight.Parameters - o.Server.Share + g.ServerShare()
+	for _, ticket := range o.Tickets {
+		down -= ticket.Bytes
 	}
 	return down, cites, "", ""
 }

@@ -63,7 +63,7 @@ func pqSchemes() []wire.Scheme { return []wire.Scheme{wire.MLDSA65, wire.MLDSA87
 // ordinary offers what such a target surely has in common with the prober: the classical groups and the
 // first post-quantum one that it claims, with shares, so that no HelloRetryRequest is due.
 func ordinary(claims interface{ Has(string) bool }) wire.Offer {
-	o := wire.Offer{Groups: classicalGroups(), Shares: []wire.Group{wire.X25519, wire.P256}}
+	o := wire.Offer{Groups: classicalGroups(), Shares: classicalGroups()}
 	for _, g := range pqGroups() {
 		if claims.Has(string(g.feature)) {
 			o.Groups = append([]wire.Group{g.group}, o.Groups...)

@@ -55,7 +55,7 @@ func trailing(n int) func(*wire.Hello) {
 }
 
 var _ = add(serverCases{cases: []serverCase{
-	bentCase("key-share", "key_share twice, both alike", "RFC 9846 section 4.3", func(h *wire.Hello) {
+	bentCase("key-share", "key_share twice, both alike", "RFC 9846 sections 4.3 and 6", func(h *wire.Hello) {
 		if e, ok := h.Find(extKeyShare); ok {
 			h.Add(wire.Extension{Type: extKeyShare, Data: slices.Clone(e.Data)})
 		}

@@ -45,16 +45,16 @@ var _ = add(serverCases{cases: []serverCase{
 	Kills: killsIn("tls.empty-shares-fatal", reasonRefused, "hybrid", "classical"),
 }))
 
-const clauseSecond = "RFC 9846 sections 4.2.2 and 4.3.8"
+// clauseSecond: the sections bind the client; of the server they demand no check.
+const clauseSecond = "assay TLS rules, on RFC 9846 sections 4.2.2 and 4.3.8"
 
-// secondCase is a malformed hello after a HelloRetryRequest. The groups are few, so that a share of
-// another one is at hand whichever is asked for.
+// secondCase is a malformed hello after a HelloRetryRequest.
 func secondCase(id, title string, second func(*wire.Hello), alerts ...string) serverCase {
 	d := refuse(clauseSecond, alerts...)
 	d.retried = true
 	return serverCase{
 		id: id, title: title, due: d,
-		client: wire.Client{Offer: unshared(wire.X25519, wire.P256), Second: second},
+		client: wire.Client{Offer: unshared(classicalGroups()...), Second: second},
 	}
 }
 

@@ -2,6 +2,7 @@ package tls
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/assay-bench/assay/fixtures/features"
@@ -16,7 +17,7 @@ const clauseUnknown = "RFC 9846 section 9.3"
 // grease is one of the values that RFC 8701 reserves for no group at all.
 const grease wire.Group = 0x2a2a
 
-// unknownCases list groups that nobody may negotiate, beside X25519 and alone.
+// unknownCases list groups that nobody may negotiate, beside the classical ones and alone.
 func unknownCases() (out []serverCase) {
 	for _, u := range []struct {
 		name, title string
@@ -26,19 +27,29 @@ func unknownCases() (out []serverCase) {
 		{"kyber768-draft", "the obsolete group 0x6399", wire.Kyber768Draft},
 		{"kyberp256-draft", "the obsolete group 0x639A", wire.KyberP256Draft},
 	} {
-		both := []wire.Group{u.group, wire.X25519}
+		all := append([]wire.Group{u.group}, classicalGroups()...)
+		beside := begin(clauseUnknown, 0)
+		beside.also = classicalGroup
 		out = append(out,
 			serverCase{
-				id: u.name + "-beside", title: u.title + " before X25519, with shares of both", group: wire.X25519,
-				client: wire.Client{Offer: wire.Offer{Groups: both, Shares: both}, StopAtHello: true},
-				due:    begin(clauseUnknown, wire.X25519),
+				id: u.name + "-beside", title: u.title + " before X25519, P-256 and P-384, with shares of all",
+				client: wire.Client{Offer: wire.Offer{Groups: all, Shares: all}, StopAtHello: true}, due: beside,
 			},
 			serverCase{
 				id: u.name + "-alone", title: u.title + " alone", client: wire.Client{Offer: alone(u.group), StopAtHello: true},
-				due: refuse(clauseUnknown+", section 4.2.1", "handshake_failure", "insufficient_security"),
+				due: refuse(clauseUnknown+", section 4.2.1", noCommonGroup()...),
 			})
 	}
 	return out
+}
+
+// classicalGroup demands one of the groups that were offered and can be known.
+func classicalGroup(o wire.Outcome) (string, string) {
+	const want = "one of X25519, P-256 and P-384 chosen"
+	if o.Server == nil || !slices.Contains(classicalGroups(), o.Server.Group) {
+		return reasonWrongGroup, want
+	}
+	return "", want
 }
 
 var _ = add(serverCases{cases: unknownCases()}.check(suites.Check{
@@ -60,7 +71,7 @@ func failClosedCases() []serverCase {
 	of := func(id, title string, o wire.Offer) serverCase {
 		return serverCase{
 			id: id, title: title, client: wire.Client{Offer: o, StopAtHello: true},
-			due: refuse("RFC 9846 section 4.2.1", "handshake_failure", "insufficient_security"),
+			due: refuse("RFC 9846 section 4.2.1", noCommonGroup()...),
 		}
 	}
 	return []serverCase{
@@ -81,7 +92,8 @@ const reasonClassical = "classical-preferred" // post-quantum protection was los
 var _ = add(suites.Check{
 	ID: "tls/kex/hybrid-preferred", Title: "a server that is shared only X25519 asks for the hybrid that both support",
 	Covers: []string{"tls/kex/hybrid-preferred"}, Needs: []features.Feature{features.TLSServer, features.TLSX25519},
-	Cost: suites.Cost{Time: 100 * time.Millisecond}, Explain: explain,
+	Control: completing(endpoint, fixedOffer(alone(wire.X25519MLKEM768))),
+	Cost:    suites.Cost{Time: 100 * time.Millisecond}, Explain: explain,
 	Reasons: reasonsOf(serviceReasons(), []string{reasonClassical}),
 	Drive: func(ctx context.Context, env *scenarios.Env) error {
 		_, err := drive.Probe(ctx, env, endpoint, "probe", wire.Client{
@@ -144,12 +156,14 @@ var _ = add(serverCases{cases: []serverCase{
 	{
 		id: "alone", title: "TLS 1.2 with X25519MLKEM768 alone", needs: []features.Feature{features.TLSX25519},
 		group: wire.X25519MLKEM768, client: legacy(wire.X25519MLKEM768),
-		due: refuse(clauseNotLegacy, "handshake_failure", "protocol_version"),
+		due: refuse(clauseNotLegacy), // which names no alert
 	},
 	{
-		id: "beside-x25519", title: "TLS 1.2 with X25519MLKEM768 before X25519", needs: []features.Feature{features.TLSX25519, features.TLSTLS12},
-		group: wire.X25519MLKEM768, client: legacy(wire.X25519MLKEM768, wire.X25519),
-		due: due{serve: true, begin: true, clause: clauseNotLegacy, also: legacyGroup(wire.X25519)},
+		id: "beside-x25519", title: "TLS 1.2 with X25519MLKEM768 before X25519, P-256 and P-384", needs: []features.Feature{features.TLSX25519, features.TLSTLS12},
+		group: wire.X25519MLKEM768,
+		// The groups of TLS 1.2 limit the curve of the certificate too (RFC 8422 section 5.1): all are named.
+		client: legacy(append([]wire.Group{wire.X25519MLKEM768}, classicalGroups()...)...),
+		due:    due{either: true, clause: clauseNotLegacy, also: legacyGroup},
 	},
 }, extra: []string{reasonWrongGroup}}.check(suites.Check{
 	ID: "tls/kex/not-in-tls12", Title: "a group of TLS 1.3 is not chosen in TLS 1.2",
@@ -160,12 +174,10 @@ var _ = add(serverCases{cases: []serverCase{
 }))
 
 // legacyGroup demands a group of the ServerKeyExchange, which names none where the key exchange is static.
-func legacyGroup(g wire.Group) func(wire.Outcome) (string, string) {
-	return func(o wire.Outcome) (string, string) {
-		want := "no group but " + g.String() + " in ServerKeyExchange"
-		if o.Legacy != nil && o.Legacy.Group != 0 && o.Legacy.Group != g {
-			return reasonWrongGroup, want
-		}
-		return "", want
+func legacyGroup(o wire.Outcome) (string, string) {
+	const want = "no group but X25519, P-256 and P-384 in ServerKeyExchange"
+	if o.Legacy != nil && o.Legacy.Group != 0 && !slices.Contains(classicalGroups(), o.Legacy.Group) {
+		return reasonWrongGroup, want
 	}
+	return "", want
 }

@@ -132,7 +132,7 @@ func zeroCases() (out []serverCase) {
 	}
 	for _, p := range points {
 		out = append(out, serverCase{
-			id: "x25519-" + p.name, title: "X25519, " + p.title, needs: []features.Feature{features.TLSX25519}, group: wire.X25519,
+			id: "x25519-" + p.name, title: "X25519, " + p.title, needs: []features.Feature{features.TLSX25519}, lacking: wire.X25519,
 			client: bent(wire.X25519, p.f), due: refuse("RFC 9846 section 7.4.2", "illegal_parameter"),
 		})
 	}
@@ -148,11 +148,11 @@ const clauseShareFits = "RFC 9846 sections 6 and 4.3.8"
 
 var _ = add(serverCases{cases: []serverCase{
 	{
-		id: "x25519", title: "X25519 with a share of 1,216 bytes", group: wire.X25519,
+		id: "x25519", title: "X25519 with a share of 1,216 bytes", lacking: wire.X25519,
 		client: bent(wire.X25519, stretched(wire.X25519MLKEM768.ClientShare())), due: refuse(clauseShareFits, "illegal_parameter"),
 	},
 	{
-		id: "p256", title: "P-256 with a share of 1,249 bytes", group: wire.P256,
+		id: "p256", title: "P-256 with a share of 1,249 bytes", lacking: wire.P256,
 		client: bent(wire.P256, stretched(wire.SecP256r1MLKEM768.ClientShare())), due: refuse(clauseShareFits, "illegal_parameter"),
 	},
 }}.check(suites.Check{
@@ -169,7 +169,7 @@ func emptyShareCases() (out []serverCase) {
 		out = append(out, k)
 	}
 	return slices.Concat(out, []serverCase{{
-		id: "x25519-empty", title: "X25519, a share without bytes", group: wire.X25519, client: bent(wire.X25519, emptied),
+		id: "x25519-empty", title: "X25519, a share without bytes", lacking: wire.X25519, client: bent(wire.X25519, emptied),
 		due: refuse(clause, "decode_error"),
 	}})
 }

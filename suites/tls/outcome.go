@@ -230,11 +230,35 @@ func explain(e results.Evidence) string {
 		if e.Decode(&h) != nil {
 			return ""
 		}
-		return fmt.Sprintf("handshake %s at endpoint %s: %s", h.Name, h.Endpoint, describe(h.Outcome))
+		return fmt.Sprintf("handshake %s at endpoint %s: %s", h.Name, h.Endpoint, describe(h.Outcome)) + inside(h.Outcome.Flight, h.Outcome.KeyLog)
+	case drive.Overheard:
+		var h drive.Heard
+		if e.Decode(&h) != nil {
+			return ""
+		}
+		return fmt.Sprintf("connection %d of trap %s: %s", h.N, h.Name, describeOne(h.Heard)) + inside(nil, h.Heard.KeyLog)
 	case results.Sent, results.Received, results.Closed, results.Silent, results.Dialed:
 		return explainStep(e)
 	}
 	return ""
+}
+
+// inside tells what the prober read in protected records, which the bytes of a connection alone do not show,
+// and the secrets to read them with another program.
+func inside(f *wire.FlightSeen, keyLog []string) string {
+	var b strings.Builder
+	if f != nil {
+		b.WriteString("\n  decrypted:")
+		for _, m := range f.Messages[:min(len(f.Messages), 16)] {
+			b.WriteString(" " + wire.MessageName(m))
+		}
+		fmt.Fprintf(&b, "; %d certificates, signature scheme 0x%04x, signature valid %t, Finished valid %t, padding %d",
+			len(f.Certificates), uint16(f.Scheme), f.SignatureValid, f.FinishedValid, f.Padding)
+	}
+	for _, line := range keyLog[:min(len(keyLog), 4)] {
+		b.WriteString("\n  key log: " + line)
+	}
+	return b.String()
 }
 
 func explainStep(e results.Evidence) string {

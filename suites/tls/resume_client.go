@@ -72,9 +72,9 @@ func twice() []prober.DialRequest { return make([]prober.DialRequest, 2) }
 var (
 	_ = add(clientResumption(suites.Check{
 		ID: "tls/resume/dhe-kept-by-client", Title: "a client resumes with a fresh key share only",
-		Covers: []string{"tls/resume/dhe-kept"},
+		Covers: []string{"tls/resume/dhe-only"},
 		Kills:  killsIn("tlsclient.psk-ke-offered", reasonPSKWithout, ""),
-	}, twice(), "psk_key_exchange_modes holds psk_dhe_ke (1) alone, beside a share (RFC 9846 section 4.3.9)", func(hs []prober.SeenHeard) (string, string) {
+	}, twice(), "psk_key_exchange_modes holds psk_dhe_ke (1) alone, beside a share: assay TLS rules", func(hs []prober.SeenHeard) (string, string) {
 		for _, h := range hs {
 			if hello := h.Heard.Hello; !slices.Equal(hello.Modes, []uint8{1}) || len(hello.Shares) == 0 {
 				return reasonPSKWithout, fmt.Sprintf("modes %d, %d shares", hello.Modes, len(hello.Shares))

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -59,6 +60,14 @@ func done(g wire.Group) wire.Outcome {
 	return o
 }
 
+// legacyWith is a first flight of TLS 1.2 whose ServerKeyExchange names a group.
+func legacyWith(g wire.Group, ending wire.Ending) wire.Outcome {
+	return wire.Outcome{
+		Ending: ending, Alert: alerted("internal_error").Alert,
+		Server: &wire.ServerSeen{Version: version12}, Legacy: &wire.LegacySeen{Group: g},
+	}
+}
+
 func changed(o wire.Outcome, f func(*wire.Outcome)) wire.Outcome {
 	f(&o)
 	return o
@@ -105,7 +114,7 @@ func frameRows() []judgeRow {
 		{"begun where both conform", may, "duplicate", answeredWith(hybrid, wire.Answered), ""},
 		{"refused where both conform", may, "duplicate", alerted("illegal_parameter"), ""},
 		{"silent where both conform", may, "duplicate", wire.Outcome{Ending: wire.Silent}, reasonSilent},
-		{"closed where both conform", may, "duplicate", wire.Outcome{Ending: wire.EOF}, reasonNoAlert},
+		{"closed where both conform", may, "duplicate", wire.Outcome{Ending: wire.EOF}, ""},
 		{"corrupt where both conform", may, "duplicate", answeredWith(hybrid, wire.WrongFinished), reasonFlight},
 		{"garbled where both conform", may, "duplicate", wire.Outcome{Ending: wire.Garbled}, reasonGarbled},
 
@@ -117,6 +126,10 @@ func frameRows() []judgeRow {
 		{"a whole handshake is due", "tls/hello/fragmented", "12-kib", answeredWith(hybrid, wire.Answered), reasonGarbled},
 		{"no retry, but service", "tls/hello/empty-shares-retry", "hybrid", done(hybrid), reasonNotRetried},
 		{"a retry for another group", "tls/hello/empty-shares-retry", "hybrid", retried(done(hybrid)), reasonWrongGroup},
+		{"TLS 1.2 with a classical group", "tls/kex/not-in-tls12", "beside-x25519", legacyWith(wire.P256, wire.Answered), ""},
+		{"TLS 1.2 with the hybrid", "tls/kex/not-in-tls12", "beside-x25519", legacyWith(hybrid, wire.Answered), reasonWrongGroup},
+		{"TLS 1.2 with the hybrid, then an alert", "tls/kex/not-in-tls12", "beside-x25519", legacyWith(hybrid, wire.Alerted), reasonWrongGroup},
+		{"TLS 1.2 refused", "tls/kex/not-in-tls12", "beside-x25519", alerted("handshake_failure"), ""},
 		{"odd records", "tls/hello/record-version", "hello-0301", changed(done(wire.X25519), func(o *wire.Outcome) { o.Records = []uint16{0x0303, 0x0304} }), reasonOddVersion},
 		{"good records", "tls/hello/record-version", "hello-0301", changed(done(wire.X25519), func(o *wire.Outcome) { o.Records = []uint16{0x0303} }), ""},
 		{"TLS 1.2 without the mark", "tls/hello/downgrade-sentinel", "server", wire.Outcome{Ending: wire.Answered, Server: &wire.ServerSeen{Version: 0x0303}, Legacy: &wire.LegacySeen{}}, reasonNoSentinel},
@@ -251,11 +264,18 @@ func TestResumptionJudges(t *testing.T) {
 			t.Errorf("%s: %s %q, want %q", r.name, f.Status, f.Reason, r.reason)
 		}
 	}
+	// a server may decline a ticket: RFC 9846 section 4.3.9 says nothing of that
+	if f := verdict(t, kept, "hybrid", 0, ticket(1, "probe-ticket"), shook(t, 2, "probe", done(wire.X25519MLKEM768))); f.Status != results.Inconclusive {
+		t.Errorf("not resumed: %s %q", f.Status, f.Reason)
+	}
+	if f := verdict(t, kept, "classical", 0, ticket(1, "probe-ticket"), shook(t, 2, "probe", took(wire.P384))); f.Status != results.Pass {
+		t.Errorf("resumed with P-384: %s %q", f.Status, f.Reason)
+	}
 	if f := verdict(t, class, "hybrid", 0, shook(t, 1, "probe-ticket", done(wire.X25519MLKEM768))); f.Reason != reasonTicketless {
 		t.Errorf("without a ticket: %s %q", f.Status, f.Reason)
 	}
 	for down, reason := range map[int]string{1480: "", 1482: "", 1483: reasonBytes, 1477: reasonBytes} {
-		f := verdict(t, kept, "bytes", 0, ticket(1, "classical-ticket"), ticket(2, "hybrid-ticket"),
+		f := verdict(t, "tls/resume/bytes-exact", "", 0, ticket(1, "classical-ticket"), ticket(2, "hybrid-ticket"),
 			shook(t, 3, "classical", changed(took(wire.X25519), func(o *wire.Outcome) { o.Down = 392 })),
 			shook(t, 4, "hybrid", changed(took(wire.X25519MLKEM768), func(o *wire.Outcome) { o.Down = down })))
 		if f.Reason != reason {
@@ -294,6 +314,85 @@ func TestBytesAreCompared(t *testing.T) {
 	half := rounds(2272, nil)[:3]
 	if f := verdict(t, "tls/kex/bytes-exact", "x25519mlkem768", 0, half...); f.Reason != reasonGarbled {
 		t.Errorf("half of the evidence: %s %q", f.Status, f.Reason)
+	}
+}
+
+// TestBytesOfARightAreNotCounted: the groups that a server names in EncryptedExtensions and the length of its
+// tickets are its own affair.
+func TestBytesOfARightAreNotCounted(t *testing.T) {
+	ticket := func(seq uint64, name string) results.Evidence {
+		return shook(t, seq, name, changed(done(wire.X25519), func(o *wire.Outcome) { o.Tickets = []wire.TicketSeen{{Bytes: 9}} }))
+	}
+	took := func(g wire.Group, down, parameters, padding int) wire.Outcome {
+		return changed(done(g), func(o *wire.Outcome) {
+			o.Resumed, o.Server.PSK, o.Down, o.Flight.Parameters, o.Flight.Padding = true, true, down, parameters, padding
+			o.Tickets = []wire.TicketSeen{{Bytes: 200 + parameters}}
+		})
+	}
+	for _, r := range []struct {
+		classical, hybrid wire.Outcome
+		reason            string
+	}{
+		{took(wire.X25519, 600+36, 18, 0), took(wire.X25519MLKEM768, 600+1088, 0, 0), ""},
+		{took(wire.P256, 600+33, 0, 0), took(wire.X25519MLKEM768, 600+1088, 0, 0), ""},
+		{took(wire.X25519, 600, 0, 0), took(wire.X25519MLKEM768, 600+1091, 0, 0), reasonBytes},
+		{took(wire.X25519, 664, 0, 64), took(wire.X25519MLKEM768, 664+1088, 0, 64), reasonPadded},
+	} {
+		f := verdict(t, "tls/resume/bytes-exact", "", 0, ticket(1, "classical-ticket"), ticket(2, "hybrid-ticket"),
+			shook(t, 3, "classical", r.classical), shook(t, 4, "hybrid", r.hybrid))
+		if f.Reason != r.reason {
+			t.Errorf("%s: %q, want %q", f.Observed, f.Reason, r.reason)
+		}
+	}
+}
+
+// TestGroupThatAServerLacks: where a well-formed share gets "no common group", the malformed one may get it too.
+func TestGroupThatAServerLacks(t *testing.T) {
+	lacks, has := alerted("handshake_failure"), answeredWith(wire.X25519, wire.Answered)
+	for _, r := range []struct {
+		name         string
+		group, probe wire.Outcome
+		reason       string
+	}{
+		{"lacking, and it says so", lacks, lacks, ""},
+		{"lacking, and it looks first", lacks, alerted("illegal_parameter"), ""},
+		{"lacking, and another alert", lacks, alerted("internal_error"), reasonWrongAlert},
+		{"lacking, and served", lacks, has, reasonAccepted},
+		{"there, and it says so", has, alerted("illegal_parameter"), ""},
+		{"there, and it claims not", has, lacks, reasonWrongAlert},
+	} {
+		f := verdict(t, "tls/kex/share-matches-group", "x25519", 0, shook(t, 1, "group", r.group), shook(t, 2, "probe", r.probe))
+		if f.Reason != r.reason || !slices.Equal(f.Cites, []uint64{2, 1}) {
+			t.Errorf("%s: %s %q, cites %v", r.name, f.Status, f.Reason, f.Cites)
+		}
+	}
+}
+
+// TestClientThatATrapDoesNotFit: what a client need not offer leaves nothing to judge, and is no pass.
+func TestClientThatATrapDoesNotFit(t *testing.T) {
+	said := func(groups []wire.Group, shares ...wire.Group) results.Evidence {
+		hello := &wire.HelloSeen{Groups: groups}
+		for _, g := range shares {
+			hello.Shares = append(hello.Shares, wire.ShareSeen{Group: g, Bytes: g.ClientShare()})
+		}
+		return item(t, 1, results.FromPeer, drive.Overheard, drive.Heard{Name: "trap", Heard: wire.Heard{
+			Hello: hello, Stage: "hello", Ending: wire.EOF, FinishedValid: false,
+		}})
+	}
+	hybrid := []wire.Group{wire.X25519MLKEM768}
+	for _, r := range []struct {
+		check, kase, reason string
+		said                results.Evidence
+		status              results.Status
+	}{
+		{"tls/kex/zero-secret-refused-by-client", "x25519-zero", reasonBelowTrap, said(hybrid, hybrid...), results.Inconclusive},
+		{"tls/kex/zero-secret-refused-by-client", "hybrid-zero", reasonEarlyEnd, said(hybrid, hybrid...), results.Fail},
+		{"tls/kex/client-share-layout", "first-hello", reasonNoHybrid, said(append(classicalGroups(), hybrid...), wire.X25519), results.Inconclusive},
+		{"tls/kex/client-share-layout", "first-hello", reasonNoHybrid, said(classicalGroups(), wire.X25519), results.Fail},
+	} {
+		if f := verdict(t, r.check, r.kase, 0, r.said); f.Status != r.status || f.Reason != r.reason {
+			t.Errorf("%s#%s: %s %q, want %s %q: %s", r.check, r.kase, f.Status, f.Reason, r.status, r.reason, f.Observed)
+		}
 	}
 }
 
@@ -432,4 +531,25 @@ func FuzzCertificatesOf(f *testing.F) {
 		}
 		_, _ = leafIsMLDSA(chain)
 	})
+}
+
+// TestExplainTellsWhatWasProtected: a report shows what the prober read in records that it can not decrypt.
+func TestExplainTellsWhatWasProtected(t *testing.T) {
+	o := done(wire.X25519)
+	o.Flight.Messages, o.KeyLog = []uint8{8, 20}, []string{"CLIENT_HANDSHAKE_TRAFFIC_SECRET 00 11"}
+	text := explain(shook(t, 1, "probe", o))
+	heard := item(t, 2, results.FromPeer, drive.Overheard, drive.Heard{Name: "trap", Heard: wire.Heard{
+		Hello: &wire.HelloSeen{}, Stage: "server-hello", Ending: wire.Alerted,
+		Alert: &wire.Alert{Level: 2, Code: 47, Name: "illegal_parameter"},
+	}})
+	for text, want := range map[string][]string{
+		text:           {"EncryptedExtensions Finished", "Finished valid true", "key log: CLIENT_HANDSHAKE"},
+		explain(heard): {"trap", "alert illegal_parameter (47)"},
+	} {
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%q does not tell %q", text, w)
+			}
+		}
+	}
 }

@@ -148,9 +148,7 @@ func standardPeer(t *testing.T) target.Endpoints {
 // TestStandardLibrary judges crypto/tls, which conforms but for what is listed. A mistake in a case, in a
 // drive or in a judge shows as another verdict.
 func TestStandardLibrary(t *testing.T) {
-	deviates := map[string]string{ // with the alerts internal_error, internal_error and handshake_failure
-		"tls/kex/not-in-tls12#alone":         reasonWrongAlert,
-		"tls/kex/not-in-tls12#beside-x25519": reasonRefused,
+	deviates := map[string]string{ // the first with internal_error
 		"tls/hello/groups-present#absent":    reasonWrongAlert,
 		"tls/hello/key-share-present#absent": reasonAccepted, // it asks for another hello
 	}
@@ -187,6 +185,10 @@ func TestHollowServers(t *testing.T) {
 		"garbage": func(c net.Conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) },
 		"echoes":  func(c net.Conn) { _, _ = io.Copy(c, c) },
 		"silent":  func(c net.Conn) { _, _ = io.Copy(io.Discard, c) },
+		"alerts": func(c net.Conn) { // handshake_failure, whatever comes
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 40})
+		},
 	}
 	for name, answer := range hollow {
 		t.Run(name, func(t *testing.T) {
@@ -244,5 +246,45 @@ func TestClassicalServer(t *testing.T) {
 	}
 	if n < 20 {
 		t.Fatalf("saw %d cases: this test proves nothing", n)
+	}
+}
+
+// TestServerWithoutX25519 has P-256 alone beside the hybrid. RFC 9846 section 9.1 demands no other group, so
+// that no row of a standard may fail it.
+func TestServerWithoutX25519(t *testing.T) {
+	for name, only := range map[string][]tls.CurveID{
+		"hybrid and P-256": {tls.X25519MLKEM768, tls.CurveP256}, "P-384": {tls.CurveP384},
+	} {
+		addrs := target.Endpoints{endpoint: standard(t, func(c *tls.Config) { c.CurvePreferences = only }, drive.ECDSA)}
+		claims := claimed(features.TLSServer, features.TLSTLS12, features.TLSTickets)
+		if len(only) > 1 {
+			claims = claimed(features.TLSServer, features.TLSTLS12, features.TLSTickets, features.TLSX25519)
+		}
+		deviates := map[string]string{
+			"tls/hello/groups-present#absent":    reasonWrongAlert,
+			"tls/hello/key-share-present#absent": reasonAccepted,
+		}
+		s, n := suite(t), 0
+		for _, c := range serverChecks(t) {
+			if !s.Standard(c) {
+				continue
+			}
+		cases:
+			for _, key := range c.Keys() {
+				for _, f := range c.NeedsOf(key.Case) {
+					if !claims.Has(string(f)) {
+						continue cases
+					}
+				}
+				n++
+				f := trial(t, c, key.Case, addrs, claims)
+				if got, want := f.Reason, deviates[suites.Pattern(key)]; got != want {
+					t.Errorf("%s: %s is %s %q, want %q: %s", name, suites.Pattern(key), f.Status, got, want, f.Observed)
+				}
+			}
+		}
+		if n < 18 {
+			t.Fatalf("%s: saw %d cases: this test proves nothing", name, n)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/assay-bench/assay/fixtures/features"
@@ -71,7 +72,7 @@ func judgeStapled(t suites.Trace) suites.Finding {
 }
 
 // stapleReason tells why the staple does not speak for the leaf, or nothing, and what it says. The issuer is
-// the second certificate that was sent, or a root of the target.
+// another certificate that was sent, in any order (RFC 9846 section 4.5.1), or a root of the target.
 func stapleReason(t suites.Trace, h drive.Seen) (reason, observed string) {
 	f := h.Outcome.Flight
 	switch {
@@ -83,17 +84,21 @@ func stapleReason(t suites.Trace, h drive.Seen) (reason, observed string) {
 		return reasonGarbled, "a response, and no certificate"
 	}
 	observed = fmt.Sprintf("a response of %d bytes", len(f.Staple))
-	issuers := f.Certificates[1:min(len(f.Certificates), 2)]
-	if len(issuers) == 0 && t.Claims.TLS != nil {
-		issuers = certificatesOf(t.Claims.TLS.Roots)
+	issuers := f.Certificates[1:min(len(f.Certificates), maxIssued)]
+	if t.Claims.TLS != nil {
+		issuers = slices.Concat(issuers, certificatesOf(t.Claims.TLS.Roots))
 	}
-	err := fmt.Errorf("the issuer of the leaf is not known")
-	for _, issuer := range issuers {
-		if err = drive.CheckStaple(f.Staple, f.Certificates[0], issuer, h.Wall); err == nil {
+	why := "the issuer of the leaf is not known"
+	for i, issuer := range issuers {
+		err := drive.CheckStaple(f.Staple, f.Certificates[0], issuer, h.Wall)
+		if err == nil {
 			return "", observed + " that verifies"
 		}
+		if i == 0 { // the likeliest issuer says most
+			why = err.Error()
+		}
 	}
-	return reasonStapleBad, observed + ": " + err.Error()
+	return reasonStapleBad, observed + ": " + why
 }
 
 // refreshes is how often the response is looked at after the order to refresh it, refreshPause apart. The

@@ -95,6 +95,7 @@ type Options struct {
 	Name  string           // organisation in every subject; "assay reference"
 	Now   func() time.Time // time.Now
 	Circl bool             // ML-DSA keys sign with circl instead of the standard library
+	Root  crypto.Signer    // key of the root, for example one that a TPM keeps; a new one
 }
 
 func (o Options) withDefaults() Options {
@@ -164,8 +165,10 @@ func (a *Authority) Issuer() (*x509.Certificate, crypto.Signer, error) {
 func (a *Authority) build() (pair, error) {
 	var p pair
 	var err error
-	if p.rootKey, err = a.newKey(true); err != nil {
-		return pair{}, err
+	if p.rootKey = a.opts.Root; p.rootKey == nil {
+		if p.rootKey, err = a.newKey(true); err != nil {
+			return pair{}, err
+		}
 	}
 	if p.intermediateKey, err = a.newKey(false); err != nil {
 		return pair{}, err

@@ -220,8 +220,9 @@ type FlightSeen struct {
 	Signature       int      `json:"signature,omitempty"` // bytes
 	SignatureValid  bool     `json:"signatureValid,omitempty"`
 	FinishedValid   bool     `json:"finishedValid"`
-	Padding         int      `json:"padding,omitempty"` // bytes of record padding
-	Messages        []uint8  `json:"messages"`          // handshake types in order
+	Parameters      int      `json:"parameters,omitempty"` // bytes of the extensions in EncryptedExtensions
+	Padding         int      `json:"padding,omitempty"`    // bytes of record padding
+	Messages        []uint8  `json:"messages"`             // handshake types in order
 }
 
 // LegacySeen is what a TLS 1.2 server sent after its hello.

@@ -293,8 +293,7 @@ func (r *clientRun) second(h serverHello, a algorithms) (Hello, error) {
 		if err != nil {
 			return Hello{}, err
 		}
-		next.Remove(extKeyShare)
-		next.SetShares([]KeyShare{{g, data}})
+		next.SetShares([]KeyShare{{g, data}}) // in its place: a server may compare both hellos
 	}
 	if cookie, ok := h.find(extCookie); ok {
 		next.Set(extCookie, cookie)

@@ -107,6 +107,18 @@ func TestClientEchoesCookie(t *testing.T) {
 	if second.Random != first.Random || !bytes.Equal(second.SessionID, first.SessionID) {
 		t.Error("the second hello has another random or session id")
 	}
+	var before, after []uint16
+	for _, e := range first.Extensions {
+		before = append(before, e.Type)
+	}
+	for _, e := range second.Extensions {
+		if e.Type != extCookie {
+			after = append(after, e.Type)
+		}
+	}
+	if len(before) == 0 || !slices.Equal(before, after) {
+		t.Errorf("extensions of the second hello are %d, want the first's in their order: %d", after, before)
+	}
 	if !slices.Equal(heard.Records, []uint16{version12}) {
 		t.Errorf("records = %x", heard.Records)
 	}

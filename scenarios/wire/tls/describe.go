@@ -190,12 +190,21 @@ func (d *describer) message(m []byte) {
 		lifetime, _, _, ticket := c.u32(), c.u32(), c.vec8(), c.vec16()
 		d.line("  NewSessionTicket, lifetime %d s, ticket %d bytes", lifetime, len(ticket))
 	default:
-		d.line("  %s, %d bytes", messageName(m[0]), len(m))
+		d.line("  %s, %d bytes", MessageName(m[0]), len(m))
 	}
 }
 
-func messageName(kind uint8) string {
+// MessageName names a type of handshake message.
+func MessageName(kind uint8) string {
 	switch kind {
+	case msgTicket:
+		return "NewSessionTicket"
+	case msgEncryptedExtensions:
+		return "EncryptedExtensions"
+	case msgCertificate:
+		return "Certificate"
+	case msgCertificateVerify:
+		return "CertificateVerify"
 	case msgServerKeyExchange:
 		return "ServerKeyExchange"
 	case msgCertificateRequest:

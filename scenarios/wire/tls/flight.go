@@ -67,6 +67,7 @@ func (f *FlightSeen) encryptedExtensions(body []byte) error {
 		return garbled("EncryptedExtensions of %d bytes are malformed", len(body))
 	}
 	for _, e := range list {
+		f.Parameters += 4 + len(e.Data)
 		if e.Type != extALPN {
 			continue
 		}
