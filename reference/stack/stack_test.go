@@ -76,14 +76,18 @@ func TestReadyLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	sealed := "" // claimed where a TPM works in this process
+	if tried := s.TPMs(); tried[len(tried)-1].Err == nil {
+		sealed = `,"tpm.cache","tpm.quote"`
+	}
 	want := `{"endpoints":{"rpc":"` + e.RPC + `","grpc":"` + e.RPC + `","admin":"` + e.Admin + `","tls":"` + e.TLS +
 		`","tls-classical":"` + e.TLSClassical + `","tls-mldsa":"` + e.TLSMLDSA + `","tls-mutual":"` + e.TLSMutual +
-		`","tls-lab":"` + e.TLSLab + `"},` +
+		`","tls-lab":"` + e.TLSLab + `","tpm":"` + e.TPM + `"},` +
 		`"claims":{"name":"assay reference stack","version":"1.2.3","features":["rpc.buffered","rpc.framed","rpc.ttheader",` +
 		`"rpc.ttheader-framed","rpc.behave","grpc.interop","grpc.behave","grpc.health","admin.http",` +
 		`"tls.server","tls.tls12","tls.x25519mlkem768","tls.secp256r1mlkem768","tls.secp384r1mlkem1024","tls.mlkem1024",` +
 		`"tls.mldsa","tls.tickets","tls.staple","tls.dual-certificate","tls.mutual","tls.classical","tls.mldsa-only",` +
-		`"tls.client","tls.client-hybrid","tls.client-mldsa","tls.lab"],` +
+		`"tls.client","tls.client-hybrid","tls.client-mldsa","tls.lab"` + sealed + `],` +
 		`"limits":{"readDeadlineMillis":5000,"maxFrameBytes":16777216,"maxDepth":64},"defects":["rpc.seq-zero"],` +
 		`"tls":{"serverName":"server.test","roots":` + string(roots) + `,"app":"echo"}}}`
 	if string(line) != want {
