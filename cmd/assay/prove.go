@@ -76,7 +76,8 @@ func (a *app) runProve(ctx context.Context, f proveFlags, only []string) error {
 		return err
 	}
 	clean, proof, err := prove.Run(ctx, prove.Options{
-		Suite: suite, Known: knownDefects(), Hollow: hollowKinds(), Started: began, Workers: f.workers, Only: only,
+		Sentinels: sentinels(),
+		Suite:     suite, Known: knownDefects(), Hollow: hollowKinds(), Started: began, Workers: f.workers, Only: only,
 		Conduct: func(ctx context.Context, t prove.Trial) (*results.Bundle, error) {
 			return conductTrial(ctx, suite, t, filepath.Join(dir, "proof", t.Name), f.seed, began, journal)
 		},

@@ -62,7 +62,8 @@ func sameProof(suite *suites.Suite, b *results.Bundle) error {
 		bundles[t.Name()] = trial
 	}
 	computed, err := prove.Assemble(prove.Options{
-		Suite: suite, Known: knownDefects(), Hollow: hollowKinds(), Started: b.Run.Proof.Started,
+		Sentinels: sentinels(),
+		Suite:     suite, Known: knownDefects(), Hollow: hollowKinds(), Started: b.Run.Proof.Started,
 	}, bundles)
 	if err != nil {
 		return err

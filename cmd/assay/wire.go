@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/assay-bench/assay/suites"
 	"github.com/assay-bench/assay/suites/perf"
+	"github.com/assay-bench/assay/suites/prove"
 	"github.com/assay-bench/assay/suites/rpc"
 	"github.com/assay-bench/assay/suites/tls"
 	"github.com/assay-bench/assay/suites/tpm"
@@ -19,4 +20,13 @@ func newSuite() (*suites.Suite, error) {
 		areas = append(areas, a)
 	}
 	return suites.New(areas...)
+}
+
+// sentinels are one case of each face. A defect may not touch the other faces.
+func sentinels() []prove.Sentinel {
+	return []prove.Sentinel{
+		{Face: "rpc", Case: "rpc/wire/four-transports#framed"},
+		{Face: "grpc", Case: "rpc/wire/grpc-interop#empty_unary"},
+		{Face: "tls", Case: "tls/kex/hybrid-negotiated#x25519mlkem768"},
+	}
 }

@@ -27,11 +27,12 @@ type Trial struct {
 
 // Options is what a proof needs from outside.
 type Options struct {
-	Suite   *suites.Suite
-	Known   []string // planted defects that the reference has
-	Hollow  []string // hollow targets that there are
-	Started time.Time
-	Workers int // trials at once; 0 means 6
+	Suite     *suites.Suite
+	Known     []string // planted defects that the reference has
+	Hollow    []string // hollow targets that there are
+	Sentinels []Sentinel
+	Started   time.Time
+	Workers   int // trials at once; 0 means 6
 	// Conduct runs a trial to a sealed bundle.
 	Conduct func(context.Context, Trial) (*results.Bundle, error)
 	// Progress is told of each finished trial; it may be nil.
@@ -39,14 +40,11 @@ type Options struct {
 	Only     []string // restrict to these defects; none: all, with the hollow targets
 }
 
-// sentinels are cases that a defect on the other face must leave green.
-var sentinels = []sentinel{
-	{"rpc", "rpc/wire/four-transports#framed"},
-	{"grpc", "rpc/wire/grpc-interop#empty_unary"},
-	{"tls", "tls/kex/hybrid-negotiated#x25519mlkem768"},
+// Sentinel is a case that every defect of another face must leave green.
+type Sentinel struct {
+	Face string // the word before the dot in a defect's name
+	Case string // as a pattern: check#case
 }
-
-type sentinel struct{ face, pattern string }
 
 // wanted is one cell of the kill matrix that must come true.
 type wanted struct {
@@ -176,13 +174,13 @@ func (o Options) trials(matrix map[string][]wanted) ([]Trial, error) {
 		if len(o.Only) > 0 && !has(o.Only, d) {
 			continue
 		}
-		out = append(out, Trial{Name: "defect-" + d, Defects: []string{d}, Patterns: patternsOf(d, matrix[d])})
+		out = append(out, Trial{Name: "defect-" + d, Defects: []string{d}, Patterns: o.patternsOf(d, matrix[d])})
 	}
 	return out, nil
 }
 
 // patternsOf picks the cases that must die and the sentinels that must live.
-func patternsOf(defect string, ws []wanted) []string {
+func (o Options) patternsOf(defect string, ws []wanted) []string {
 	seen := map[string]bool{}
 	var out []string
 	add := func(p string) {
@@ -201,19 +199,19 @@ func patternsOf(defect string, ws []wanted) []string {
 		}
 		add(p)
 	}
-	for _, s := range sentinelsFor(defect) {
+	for _, s := range o.sentinelsFor(defect) {
 		add(s)
 	}
 	return out
 }
 
 // sentinelsFor picks the sentinels that the defect has no business with.
-func sentinelsFor(defect string) []string {
+func (o Options) sentinelsFor(defect string) []string {
 	face, _, _ := strings.Cut(defect, ".")
 	var out []string
-	for _, s := range sentinels {
-		if s.face != face {
-			out = append(out, s.pattern)
+	for _, s := range o.Sentinels {
+		if s.Face != face {
+			out = append(out, s.Case)
 		}
 	}
 	return out
@@ -298,7 +296,7 @@ func (o Options) matrix(p *results.Proof, matrix map[string][]wanted, bundles ma
 		if b == nil {
 			continue
 		}
-		bad := badSentinel(b, d)
+		bad := o.badSentinel(b, d)
 		for _, w := range matrix[d] {
 			cell := results.ProvedKill{Defect: d, Check: w.check, Case: w.kill.Case, Under: w.kill.Under, Reason: w.kill.Reason}
 			cell.Killed, cell.Observed = killed(b, w)
@@ -343,11 +341,11 @@ func killed(b *results.Bundle, w wanted) (bool, string) {
 }
 
 // badSentinel names a sentinel that did not stay green.
-func badSentinel(b *results.Bundle, defect string) string {
+func (o Options) badSentinel(b *results.Bundle, defect string) string {
 	if strings.HasPrefix(defect, "stack.") {
 		return "" // such a stack does not come up: nothing can stay green
 	}
-	for _, s := range sentinelsFor(defect) {
+	for _, s := range o.sentinelsFor(defect) {
 		found := false
 		for _, v := range b.Verdicts.Verdicts {
 			if suites.Pattern(v.Key()) == s {
