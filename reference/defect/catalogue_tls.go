@@ -8,7 +8,7 @@ const (
 	TLSWithoutSecp384r1mlkem1024       Name = "tls.without-secp384r1mlkem1024"
 	TLSWithoutMlkem1024                Name = "tls.without-mlkem1024"
 	TLSWithoutMldsa                    Name = "tls.without-mldsa"
-	TLSWithoutTls12                    Name = "tls.without-tls12"
+	TLSWithoutTLS12                    Name = "tls.without-tls12"
 	TLSWithoutTickets                  Name = "tls.without-tickets"
 	TLSHybridFlightCorrupt             Name = "tls.hybrid-flight-corrupt"
 	TLSEchoAltered                     Name = "tls.echo-altered"
@@ -54,7 +54,7 @@ const (
 	TLSMutualSignatureUnchecked        Name = "tls.mutual-signature-unchecked"
 	TLSCertificateAlwaysMldsa          Name = "tls.certificate-always-mldsa"
 	TLSNoCertificateHangs              Name = "tls.no-certificate-hangs"
-	TLSMldsaInTls12                    Name = "tls.mldsa-in-tls12"
+	TLSMldsaInTLS12                    Name = "tls.mldsa-in-tls12"
 	TLSTicketClassUnbound              Name = "tls.ticket-class-unbound"
 	TLSPskWithoutDhe                   Name = "tls.psk-without-dhe"
 	TLSStapleMissing                   Name = "tls.staple-missing"
@@ -71,7 +71,7 @@ const (
 	TLSClientRetryGroupUnchecked       Name = "tlsclient.retry-group-unchecked"
 	TLSClientSecondRetryFollowed       Name = "tlsclient.second-retry-followed"
 	TLSClientServerGroupUnchecked      Name = "tlsclient.server-group-unchecked"
-	TLSClientSessionIdUnchecked        Name = "tlsclient.session-id-unchecked"
+	TLSClientSessionIDUnchecked        Name = "tlsclient.session-id-unchecked"
 	TLSClientSuiteUnchecked            Name = "tlsclient.suite-unchecked"
 	TLSClientSentinelIgnored           Name = "tlsclient.sentinel-ignored"
 	TLSClientRecordVersionOdd          Name = "tlsclient.record-version-odd"
@@ -83,7 +83,7 @@ const (
 	TLSClientSignatureUnchecked        Name = "tlsclient.signature-unchecked"
 	TLSClientSchemeUnchecked           Name = "tlsclient.scheme-unchecked"
 	TLSClientContextIgnored            Name = "tlsclient.context-ignored"
-	TLSClientTls12MldsaAccepted        Name = "tlsclient.tls12-mldsa-accepted"
+	TLSClientTLS12MldsaAccepted        Name = "tlsclient.tls12-mldsa-accepted"
 	TLSClientPskKeOffered              Name = "tlsclient.psk-ke-offered"
 	TLSClientEarlyDataOffered          Name = "tlsclient.early-data-offered"
 	PoolAbsent                         Name = "pool.absent"
@@ -112,7 +112,7 @@ var catalogueTLS = []Entry{
 	{TLSWithoutSecp384r1mlkem1024, "the TLS port does not negotiate SecP384r1MLKEM1024"},
 	{TLSWithoutMlkem1024, "the TLS port does not negotiate MLKEM1024"},
 	{TLSWithoutMldsa, "the TLS port has no ML-DSA certificate"},
-	{TLSWithoutTls12, "the TLS port does not speak TLS 1.2"},
+	{TLSWithoutTLS12, "the TLS port does not speak TLS 1.2"},
 	{TLSWithoutTickets, "the TLS port sends no session tickets"},
 	{TLSHybridFlightCorrupt, "the server's Finished is wrong when a hybrid group was negotiated"},
 	{TLSEchoAltered, "one byte of echoed application data is changed"},
@@ -158,7 +158,7 @@ var catalogueTLS = []Entry{
 	{TLSMutualSignatureUnchecked, "the client's CertificateVerify is not verified"},
 	{TLSCertificateAlwaysMldsa, "an ML-DSA certificate is sent to a client that did not offer it"},
 	{TLSNoCertificateHangs, "a hello that no certificate suits leaves the connection open without a word"},
-	{TLSMldsaInTls12, "a TLS 1.2 client gets the ML-DSA certificate"},
+	{TLSMldsaInTLS12, "a TLS 1.2 client gets the ML-DSA certificate"},
 	{TLSTicketClassUnbound, "a ticket resumes under any group"},
 	{TLSPskWithoutDhe, "a resumption goes without a key share"},
 	{TLSStapleMissing, "no OCSP response is stapled"},
@@ -175,7 +175,7 @@ var catalogueTLS = []Entry{
 	{TLSClientRetryGroupUnchecked, "a HelloRetryRequest to an unoffered or already shared group is followed"},
 	{TLSClientSecondRetryFollowed, "a second HelloRetryRequest is followed"},
 	{TLSClientServerGroupUnchecked, "a ServerHello of a group without a share is taken"},
-	{TLSClientSessionIdUnchecked, "a wrong legacy_session_id_echo is taken"},
+	{TLSClientSessionIDUnchecked, "a wrong legacy_session_id_echo is taken"},
 	{TLSClientSuiteUnchecked, "a cipher suite that was not offered, or that changed after the retry, is taken"},
 	{TLSClientSentinelIgnored, "a TLS 1.2 ServerHello with the downgrade sentinel is taken"},
 	{TLSClientRecordVersionOdd, "the client's later records carry version 0x0304"},
@@ -187,7 +187,7 @@ var catalogueTLS = []Entry{
 	{TLSClientSignatureUnchecked, "the server's CertificateVerify is not verified"},
 	{TLSClientSchemeUnchecked, "the scheme of CertificateVerify need not fit the key"},
 	{TLSClientContextIgnored, "a signature with a context, or over a pre-hash, is taken"},
-	{TLSClientTls12MldsaAccepted, "under TLS 1.2 a ServerKeyExchange signed by ML-DSA is taken"},
+	{TLSClientTLS12MldsaAccepted, "under TLS 1.2 a ServerKeyExchange signed by ML-DSA is taken"},
 	{TLSClientPskKeOffered, "psk_ke is offered beside psk_dhe_ke"},
 	{TLSClientEarlyDataOffered, "a resumed hello offers early_data"},
 	{PoolAbsent, "the lab's HTTP API is not there"},

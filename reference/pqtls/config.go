@@ -120,7 +120,7 @@ func (c Config) planted() Config {
 			c.Certificates = rest
 		}
 	}
-	if c.Defects.On(defect.TLSWithoutTls12) {
+	if c.Defects.On(defect.TLSWithoutTLS12) {
 		c.MinVersion = tls.VersionTLS13
 	}
 	if c.Defects.On(defect.TLSWithoutTickets) {

@@ -474,7 +474,7 @@ func TestPlantedConfiguration(t *testing.T) {
 	if got := r.mustConnect(t, r.clientConfig()).PeerCertificates[0].PublicKeyAlgorithm; got == x509.MLDSA {
 		t.Error("an ML-DSA certificate is sent")
 	}
-	r = start(t, func(c *Config) { c.Defects = defect.Of(defect.TLSWithoutTls12) })
+	r = start(t, func(c *Config) { c.Defects = defect.Of(defect.TLSWithoutTLS12) })
 	cfg := r.clientConfig()
 	cfg.MaxVersion = tls.VersionTLS12
 	if _, err := r.connect(t, cfg); err == nil {

@@ -37,7 +37,7 @@ var serverDefects = []defect.Name{
 	defect.TLSNoDowngradeSentinel, defect.TLSRecordVersionStrict, defect.TLSRecordVersionOdd,
 	defect.TLSFragmentsRefused, defect.TLSLongHelloRefused, defect.TLSEmptyRecordHangs,
 	defect.TLSMutualSignatureUnchecked, defect.TLSCertificateAlwaysMldsa,
-	defect.TLSNoCertificateHangs, defect.TLSMldsaInTls12, defect.TLSPskWithoutDhe,
+	defect.TLSNoCertificateHangs, defect.TLSMldsaInTLS12, defect.TLSPskWithoutDhe,
 	defect.TLSStapleUnasked,
 }
 
@@ -46,11 +46,11 @@ var clientDefects = []defect.Name{
 	defect.TLSClientCiphertextLengthUnchecked, defect.TLSClientZeroSecretAccepted,
 	defect.TLSClientImplicitRejectionIgnored, defect.TLSClientShareGroupUnchecked,
 	defect.TLSClientRetryGroupUnchecked, defect.TLSClientSecondRetryFollowed,
-	defect.TLSClientServerGroupUnchecked, defect.TLSClientSessionIdUnchecked,
+	defect.TLSClientServerGroupUnchecked, defect.TLSClientSessionIDUnchecked,
 	defect.TLSClientSuiteUnchecked, defect.TLSClientSentinelIgnored,
 	defect.TLSClientRecordVersionOdd, defect.TLSClientAlertsDropped, defect.TLSClientWrongAlert,
 	defect.TLSClientSignatureUnchecked, defect.TLSClientSchemeUnchecked,
-	defect.TLSClientContextIgnored, defect.TLSClientTls12MldsaAccepted,
+	defect.TLSClientContextIgnored, defect.TLSClientTLS12MldsaAccepted,
 	defect.TLSClientPskKeOffered, defect.TLSClientEarlyDataOffered,
 }
 

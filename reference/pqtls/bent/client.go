@@ -277,7 +277,7 @@ func (c *client) checkHello(h, retry *serverHello) error {
 	switch {
 	case h.selected != version13 || h.version != version12:
 		return refuse(alertIllegalParameter, "versions 0x%04x and 0x%04x in ServerHello", h.version, h.selected)
-	case !bytes.Equal(h.session, c.hello.session) && !c.on(defect.TLSClientSessionIdUnchecked):
+	case !bytes.Equal(h.session, c.hello.session) && !c.on(defect.TLSClientSessionIDUnchecked):
 		return refuse(alertIllegalParameter, "legacy_session_id_echo is not what was sent")
 	}
 	if err := c.checkSuite(h, retry); err != nil {

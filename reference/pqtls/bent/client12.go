@@ -51,7 +51,7 @@ func (c *client) flight12() error {
 	if err := c.readDone12(); err != nil {
 		return err
 	}
-	if !c.on(defect.TLSClientSentinelIgnored) && !c.on(defect.TLSClientTls12MldsaAccepted) {
+	if !c.on(defect.TLSClientSentinelIgnored) && !c.on(defect.TLSClientTLS12MldsaAccepted) {
 		return refuse(alertHandshakeFailure, "TLS 1.2 ends after its first flight here")
 	}
 	return c.answer12(id)
@@ -110,7 +110,7 @@ func (c *client) keyExchange12(msg []byte) (tls.CurveID, error) {
 // draft-ietf-tls-mldsa.
 func (c *client) verify12(leaf *x509.Certificate, scheme tls.SignatureScheme, content, signature []byte) error {
 	if slices.Contains(handshakeSchemes[:3], scheme) {
-		if c.on(defect.TLSClientTls12MldsaAccepted) {
+		if c.on(defect.TLSClientTLS12MldsaAccepted) {
 			return nil
 		}
 		return refuse(alertIllegalParameter, "ServerKeyExchange signed with %v", scheme)

@@ -276,12 +276,12 @@ var clientCases = map[defect.Name]serverCase{
 	defect.TLSClientSecondRetryFollowed: {script(retries(tls.CurveP256, tls.CurveP384)), "unexpected_message", "hello"},
 	defect.TLSClientServerGroupUnchecked: {
 		answeredWith(func(h *serverHello) { h.group, h.share = tls.CurveP384, random(97) }), "illegal_parameter", "3 sealed"},
-	defect.TLSClientSessionIdUnchecked: {
+	defect.TLSClientSessionIDUnchecked: {
 		halfClosed(func(h *serverHello) { h.session = random(32) }), "illegal_parameter", "closed"},
 	defect.TLSClientSuiteUnchecked: {
 		answeredWith(func(h *serverHello) { h.suite = 0x1303 }), "illegal_parameter", "3 sealed"},
 	defect.TLSClientSentinelIgnored:    {flight12(sentinel12, tls.ECDSAWithP256AndSHA256), "illegal_parameter", "key exchange"},
-	defect.TLSClientTls12MldsaAccepted: {flight12("", tls.MLDSA65), "illegal_parameter", "key exchange"},
+	defect.TLSClientTLS12MldsaAccepted: {flight12("", tls.MLDSA65), "illegal_parameter", "key exchange"},
 	defect.TLSClientRecordVersionOdd:   {laterVersion, "0x0303", "0x0304"},
 	defect.TLSClientAlertsDropped:      {answeredWith(shorter), "illegal_parameter", "closed"},
 	defect.TLSClientWrongAlert:         {answeredWith(shorter), "illegal_parameter", "handshake_failure"},

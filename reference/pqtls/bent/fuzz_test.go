@@ -70,7 +70,7 @@ func FuzzServerFlight(f *testing.F) {
 		cfg := clientConfig()
 		cfg.TLS12, cfg.AskStaple, cfg.ALPN = true, true, []string{"echo"}
 		if lenient {
-			cfg.Defects = defect.Of(defect.TLSClientSessionIdUnchecked, defect.TLSClientRetryGroupUnchecked,
+			cfg.Defects = defect.Of(defect.TLSClientSessionIDUnchecked, defect.TLSClientRetryGroupUnchecked,
 				defect.TLSClientShareGroupUnchecked, defect.TLSClientCiphertextLengthUnchecked,
 				defect.TLSClientChainUnverified, defect.TLSClientSignatureUnchecked)
 		}

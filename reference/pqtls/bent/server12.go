@@ -91,7 +91,7 @@ func (s *server) certificate12() (*tls.Certificate, uint16, tls.SignatureScheme,
 	for i := range s.cfg.Certificates {
 		cert := &s.cfg.Certificates[i]
 		schemes, usable := handshakeSchemes, suitesRSA
-		if isMLDSA(cert) && !s.on(defect.TLSMldsaInTls12) {
+		if isMLDSA(cert) && !s.on(defect.TLSMldsaInTLS12) {
 			continue
 		}
 		if !isMLDSA(cert) {

@@ -355,7 +355,7 @@ var serverCases = map[defect.Name]serverCase{
 			cfg.Certificates, cfg.Defects = cfg.Certificates[1:], set
 			return askedOf(t, cfg, helloWith(t, func(h *clientHello) { h.schemes = []tls.SignatureScheme{tls.MLDSA65} }))
 		}, "handshake_failure", "silent"},
-	defect.TLSMldsaInTls12: {
+	defect.TLSMldsaInTLS12: {
 		func(t testing.TB, set defect.Set) string {
 			cfg := serverConfig()
 			cfg.Certificates, cfg.Defects = cfg.Certificates[:1], set
@@ -520,7 +520,7 @@ func TestTLS12Details(t *testing.T) {
 	}{
 		{defect.Set{}, ecdsaOnly(), []tls.CurveID{tls.CurveP256}, []byte{3, 0, 0x17, 65}, tls.ECDSAWithP256AndSHA256},
 		{defect.Of(defect.TLSTls12Hybrid), ecdsaOnly(), []tls.CurveID{tls.X25519MLKEM768}, []byte{3, 0x11, 0xec, 32}, tls.ECDSAWithP256AndSHA256},
-		{defect.Of(defect.TLSMldsaInTls12), []tls.Certificate{pki().mldsa}, []tls.CurveID{tls.X25519}, []byte{3, 0, 0x1d, 32}, tls.MLDSA65},
+		{defect.Of(defect.TLSMldsaInTLS12), []tls.Certificate{pki().mldsa}, []tls.CurveID{tls.X25519}, []byte{3, 0, 0x1d, 32}, tls.MLDSA65},
 	} {
 		cfg := serverConfig()
 		cfg.Certificates, cfg.Defects = c.certs, c.set
