@@ -46,8 +46,8 @@ func MeasureReuse(ctx context.Context, w Workload) (*Baseline, error) {
 	done := make(chan error, 1)
 	go func() { done <- server.Serve() }()
 	defer func() {
-		server.Close()
-		<-done
+		_ = server.Close() // what it cuts off is over
+		_ = <-done
 	}()
 	var b Baseline
 	for _, x := range []struct {
