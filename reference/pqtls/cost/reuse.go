@@ -43,11 +43,14 @@ func MeasureReuse(ctx context.Context, w Workload) (*Baseline, error) {
 		_ = l.Close()
 		return nil, err
 	}
-	done := make(chan error, 1)
-	go func() { done <- server.Serve() }()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = server.Serve() // a client whose server ended fails by itself
+	}()
 	defer func() {
 		_ = server.Close() // what it cuts off is over
-		_ = <-done
+		<-done
 	}()
 	var b Baseline
 	for _, x := range []struct {
