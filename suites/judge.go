@@ -341,7 +341,7 @@ func (j *judgement) exchange(c Check, v results.Verdict) []results.Exchange {
 // Bounds on what a verdict repeats of the evidence.
 const (
 	maxExchange      = 24
-	maxExchangeBytes = 512
+	maxExchangeBytes = 2 << 10
 	maxText          = 4 << 10
 )
 
