@@ -495,7 +495,7 @@ func TestVerdictCarriesTheExchange(t *testing.T) {
 		}
 	})))
 	l := begin(t)
-	l.add(key, results.Received, map[string]any{"bytes": results.BytesOf(make([]byte, 2000))})
+	l.add(key, results.Received, map[string]any{"bytes": results.BytesOf(make([]byte, 5000))})
 	for range 100 {
 		l.add(key, results.Sent, map[string]any{"how": "so"})
 	}
@@ -504,7 +504,7 @@ func TestVerdictCarriesTheExchange(t *testing.T) {
 	switch {
 	case len(v.Exchange) != 24:
 		t.Errorf("%d pieces are repeated in the verdict", len(v.Exchange))
-	case v.Exchange[0].Len != 2000 || len(v.Exchange[0].Hex) != 1024:
+	case v.Exchange[0].Len != 5000 || len(v.Exchange[0].Hex) != 4096:
 		t.Errorf("len %d, %d digits of hex", v.Exchange[0].Len, len(v.Exchange[0].Hex))
 	case len(v.Exchange[0].Decoded) > 5000 || !strings.Contains(v.Exchange[0].Decoded, "10000 bytes in all"):
 		t.Errorf("%d bytes decoded", len(v.Exchange[0].Decoded))
