@@ -7,6 +7,7 @@ import (
 	"github.com/assay-bench/assay/suites"
 	"github.com/assay-bench/assay/suites/perf"
 	"github.com/assay-bench/assay/suites/rpc"
+	"github.com/assay-bench/assay/suites/sandbox"
 	"github.com/assay-bench/assay/suites/tls"
 	"github.com/assay-bench/assay/suites/tpm"
 )
@@ -15,7 +16,7 @@ import (
 func realSuite(t testing.TB) *suites.Suite {
 	t.Helper()
 	var areas []suites.Area
-	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, rpc.Area, tls.Area, tpm.Area, perf.Area} {
+	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, sandbox.Claims, rpc.Area, tls.Area, tpm.Area, sandbox.Area, perf.Area} {
 		a, err := area()
 		if err != nil {
 			t.Fatal(err)

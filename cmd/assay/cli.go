@@ -140,7 +140,7 @@ Exit codes:  0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 harness
 		a.runCommand(), a.proveCommand(), a.listCommand(),
 		a.judgeCommand(), a.verifyCommand(), a.reportCommand(),
 		a.targetCommand(), a.backendsCommand(), a.upCommand(), a.costCommand(), a.schemaCommand(),
-		a.doctorCommand(), a.chaosCommand(), a.watchdogCommand(),
+		a.doctorCommand(), a.chaosCommand(), a.watchdogCommand(), a.runWasmCommand(),
 	)
 	root.SetHelpCommandGroupID("about")
 	root.SetCompletionCommandGroupID("about")

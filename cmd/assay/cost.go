@@ -26,16 +26,30 @@ type costFlags struct {
 func (a *app) costCommand() *cobra.Command {
 	var f costFlags
 	cmd := &cobra.Command{
-		Use: "cost", GroupID: "target", Args: none,
-		Short: "measure what a TLS handshake costs, by key exchange, certificate and resumption",
-		Long: `cost makes handshakes of the reference with itself, every combination once a round, and
-prints CPU of both ends, wall time, bytes and flights, with ratios to X25519 of the same
-rounds and the cost of the primitives beneath. On shared cores trust ratios, not times.`,
-		Example: "  assay cost\n  assay cost --rounds 2000 --chain 'ECDSA P-256'",
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runCost(cmd.Context(), f) },
+		Use: "cost [tls | sandbox]", GroupID: "target", Args: cobra.MaximumNArgs(1), ValidArgs: []string{"tls", "sandbox"},
+		Short: "measure what a TLS handshake or a cold start of a WebAssembly guest costs",
+		Long: `cost tls, the default, makes handshakes of the reference with itself, every combination once
+a round, and prints CPU of both ends, wall time, bytes and flights, with ratios to X25519 of
+the same rounds and the cost of the primitives beneath.
+
+cost sandbox starts guests from bytes, from the disk cache, from compiled code and from a
+pool, up to an instance and up to a checked first result, and prints the cost of fuel and of
+the runtime's own deadline, beside what others publish.
+
+On shared cores trust ratios, not times.`,
+		Example: "  assay cost\n  assay cost --rounds 2000 --chain 'ECDSA P-256'\n  assay cost sandbox --rounds 50",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) == 0 || args[0] == "tls":
+				return a.runCost(cmd.Context(), f)
+			case args[0] == "sandbox":
+				return a.runColdStart(cmd.Context(), f)
+			}
+			return usagef("cost of %q is not measured: want tls or sandbox", args[0])
+		},
 	}
 	fl := cmd.Flags()
-	fl.IntVar(&f.rounds, "rounds", 100, "handshakes of every combination; 2,000 give a p99")
+	fl.IntVar(&f.rounds, "rounds", 100, "handshakes of every combination, samples of every start; 2,000 and 100 give a p99")
 	fl.StringArrayVar(&f.chains, "chain", nil, "certificate chain to measure (repeatable; default: all)")
 	fl.BoolVar(&f.tcp, "tcp", false, "over loopback TCP in place of a pipe in memory")
 	fl.BoolVar(&f.json, "json", false, "print JSON in place of Markdown")

@@ -5,6 +5,7 @@ import (
 	"github.com/assay-bench/assay/suites/perf"
 	"github.com/assay-bench/assay/suites/prove"
 	"github.com/assay-bench/assay/suites/rpc"
+	"github.com/assay-bench/assay/suites/sandbox"
 	"github.com/assay-bench/assay/suites/tls"
 	"github.com/assay-bench/assay/suites/tpm"
 )
@@ -12,7 +13,7 @@ import (
 // newSuite puts the areas together. A new area of specification is one line here.
 func newSuite() (*suites.Suite, error) {
 	var areas []suites.Area
-	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, rpc.Area, tls.Area, tpm.Area, perf.Area} {
+	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, sandbox.Claims, rpc.Area, tls.Area, tpm.Area, sandbox.Area, perf.Area} {
 		a, err := area()
 		if err != nil {
 			return nil, err

@@ -29,7 +29,7 @@ func Catalogue() []Entry {
 }
 
 // all lists the defects of every area.
-func all() []Entry { return slices.Concat(catalogue[:], catalogueTLS, catalogueTPM) }
+func all() []Entry { return slices.Concat(catalogue[:], catalogueTLS, catalogueTPM, catalogueSandbox) }
 
 // Set is a selection of defects. The zero value is empty: the correct implementation. A Set is
 // immutable and safe for concurrent use.

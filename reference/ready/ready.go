@@ -28,6 +28,8 @@ type Endpoints struct {
 	TLSMutual    string `json:"tls-mutual,omitempty"`    // demands a client certificate
 	TLSLab       string `json:"tls-lab,omitempty"`       // HTTP API: dials, pool, certificates
 	TPM          string `json:"tpm,omitempty"`           // HTTP API: sealed cache and quotes
+	Sandbox      string `json:"sandbox,omitempty"`       // HTTP API: tenants, modules, calls
+	SandboxProxy string `json:"sandbox-proxy,omitempty"` // HTTP proxy with Proxy-Wasm filters
 }
 
 // Claims say what the process is and which features it wants to be judged by.
@@ -38,6 +40,12 @@ type Claims struct {
 	Limits   *Limits       `json:"limits,omitempty"`
 	Defects  []defect.Name `json:"defects"`
 	TLS      *TLS          `json:"tls,omitempty"`
+	Sandbox  *Sandbox      `json:"sandbox,omitempty"`
+}
+
+// Sandbox says how modules are run without the HTTP API.
+type Sandbox struct {
+	RunWasm string `json:"runWasm"` // command line with {module}, {function} and {args}
 }
 
 // TLS is what a client needs to know of the TLS endpoints.

@@ -1,6 +1,6 @@
 // Package stack composes the reference servers into one process: the RPC port, the TLS ports with
-// their lab, and the admin HTTP port. It reads no flags and writes no output; a command does that
-// around it.
+// their lab, the TPM and sandbox ports, and the admin HTTP port. It reads no flags and writes no output;
+// a command does that around it.
 package stack
 
 import (
@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"sync"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/assay-bench/assay/reference/ready"
 	"github.com/assay-bench/assay/reference/rpc/server"
 	"github.com/assay-bench/assay/reference/rpc/wire"
+	sandboxface "github.com/assay-bench/assay/reference/sandbox/face"
 	"github.com/assay-bench/assay/reference/tpm"
 	tpmface "github.com/assay-bench/assay/reference/tpm/face"
 )
@@ -35,7 +37,7 @@ type Config struct {
 	MaxFrame       int           // bytes; 16 MiB
 	MaxConnections int           // 4096
 	DrainTimeout   time.Duration // for calls in flight at Shutdown; 5 s
-	Logger         *slog.Logger  // of the TLS ports and their client; discards
+	Logger         *slog.Logger  // of the TLS, TPM and sandbox ports; discards
 }
 
 // Name is what the stack claims to be.
@@ -47,22 +49,25 @@ func features() []string {
 		"grpc.interop", "grpc.behave", "grpc.health", "admin.http",
 		"tls.server", "tls.tls12", "tls.x25519mlkem768", "tls.secp256r1mlkem768", "tls.secp384r1mlkem1024",
 		"tls.mlkem1024", "tls.mldsa", "tls.tickets", "tls.staple", "tls.dual-certificate", "tls.mutual",
-		"tls.classical", "tls.mldsa-only", "tls.client", "tls.client-hybrid", "tls.client-mldsa", "tls.lab"}
+		"tls.classical", "tls.mldsa-only", "tls.client", "tls.client-hybrid", "tls.client-mldsa", "tls.lab",
+		"sandbox.api", "sandbox.interpreter", "sandbox.nn", "sandbox.proxy"}
 }
 
 // Stack is a running process's worth of servers.
 type Stack struct {
-	cfg    Config
-	rpc    *server.Server
-	admin  *admin
-	tls    *face.Face
-	tpm    *tpmface.Face
-	tpms   []tpm.Finding // the kinds of TPM that were tried, the last one works if any does
-	cancel context.CancelFunc
-	loops  sync.WaitGroup
-	failed chan error // the first server that ended on its own
-	once   sync.Once
-	result error
+	cfg     Config
+	rpc     *server.Server
+	admin   *admin
+	tls     *face.Face
+	tpm     *tpmface.Face
+	tpms    []tpm.Finding // the kinds of TPM that were tried, the last one works if any does
+	sandbox *sandboxface.Face
+	runWasm string // command line that runs a module; empty if there is none
+	cancel  context.CancelFunc
+	loops   sync.WaitGroup
+	failed  chan error // the first server that ended on its own
+	once    sync.Once
+	result  error
 }
 
 // Start returns once every port accepts connections. When ctx ends, the stack closes at once; for a
@@ -99,8 +104,18 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		tls.Close()
 		return nil, errors.Join(err, adminListener.Close())
 	}
-	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, tls: tls, tpm: sealed, failed: make(chan error, 3)}
+	box, err := sandboxface.Start(ctx, sandboxface.Config{Defects: cfg.Defects, Registerer: registry, Logger: cfg.Logger})
+	if err != nil {
+		rpc.Close()
+		tls.Close()
+		sealed.Close()
+		return nil, errors.Join(err, adminListener.Close())
+	}
+	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, tls: tls, tpm: sealed, sandbox: box, failed: make(chan error, 4)}
 	s.tpms = tpm.First(ctx)
+	if program, err := os.Executable(); err == nil { // else sandbox.run is not claimed
+		s.runWasm = runWasm(program, cfg.Defects)
+	}
 	s.admin = newAdmin(adminListener, registry, s.dump(), cfg.Defects)
 	s.run(ctx)
 	return s, nil
@@ -150,14 +165,17 @@ func (s *Stack) run(ctx context.Context) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.loops.Go(func() { s.watch(s.rpc.Serve()) })
 	s.loops.Go(func() { s.watch(s.admin.serve()) })
-	s.loops.Go(func() {
-		select {
-		case err := <-s.tls.Failed():
-			s.watch(err)
-		case <-ctx.Done():
-		}
-	})
+	for _, failed := range []<-chan error{s.tls.Failed(), s.sandbox.Failed()} {
+		s.loops.Go(func() {
+			select {
+			case err := <-failed:
+				s.watch(err)
+			case <-ctx.Done():
+			}
+		})
+	}
 	context.AfterFunc(ctx, s.tls.Close)
+	context.AfterFunc(ctx, s.sandbox.Close)
 	context.AfterFunc(ctx, s.tpm.Close)
 	context.AfterFunc(ctx, s.rpc.Close)
 	context.AfterFunc(ctx, s.admin.close)
@@ -174,12 +192,12 @@ func (s *Stack) Failed() <-chan error { return s.failed }
 
 // Ready returns the line that announces the stack.
 func (s *Stack) Ready() ready.Line {
-	rpc, tls := s.rpc.Addr().String(), s.tls.Addresses()
-	return ready.Line{
+	rpc, tls, box := s.rpc.Addr().String(), s.tls.Addresses(), s.sandbox.Addresses()
+	line := ready.Line{
 		Endpoints: ready.Endpoints{
 			RPC: rpc, GRPC: rpc, Admin: s.admin.listener.Addr().String(),
 			TLS: tls.TLS, TLSClassical: tls.Classical, TLSMLDSA: tls.MLDSA, TLSMutual: tls.Mutual, TLSLab: tls.Lab,
-			TPM: s.tpm.Addr(),
+			TPM: s.tpm.Addr(), Sandbox: box.API, SandboxProxy: box.Proxy,
 		},
 		Claims: ready.Claims{
 			Name: Name, Version: s.cfg.Version, Features: append(features(), s.tpmFeatures()...),
@@ -192,6 +210,11 @@ func (s *Stack) Ready() ready.Line {
 			TLS:     &ready.TLS{ServerName: face.ServerName, Roots: s.tls.Roots(), App: "echo"},
 		},
 	}
+	if s.runWasm != "" {
+		line.Claims.Features = append(line.Claims.Features, "sandbox.run")
+		line.Claims.Sandbox = &ready.Sandbox{RunWasm: s.runWasm}
+	}
+	return line
 }
 
 // tpmFeatures claims the TPM part where this process has a TPM to use: a stub is never claimed.
@@ -222,9 +245,11 @@ func (s *Stack) Shutdown(ctx context.Context) error {
 		facesEnd.Go(func() { tlsErr = s.tls.Shutdown(drain) })
 		var tpmErr error
 		facesEnd.Go(func() { tpmErr = s.tpm.Shutdown(drain) })
+		var sandboxErr error
+		facesEnd.Go(func() { sandboxErr = s.sandbox.Shutdown(drain) })
 		rpcErr := s.rpc.Shutdown(drain)
 		facesEnd.Wait()
-		if err := errors.Join(rpcErr, tlsErr, tpmErr); err != nil {
+		if err := errors.Join(rpcErr, tlsErr, tpmErr, sandboxErr); err != nil {
 			s.result = fmt.Errorf("drain: calls were cut off: %w", err)
 		}
 		s.cancel()

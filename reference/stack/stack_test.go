@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -76,20 +77,29 @@ func TestReadyLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	runWasm, err := json.Marshal(program + " run-wasm {module} {function} {args}")
+	if err != nil {
+		t.Fatal(err)
+	}
 	sealed := "" // claimed where a TPM works in this process
 	if tried := s.TPMs(); tried[len(tried)-1].Err == nil {
 		sealed = `,"tpm.cache","tpm.quote"`
 	}
 	want := `{"endpoints":{"rpc":"` + e.RPC + `","grpc":"` + e.RPC + `","admin":"` + e.Admin + `","tls":"` + e.TLS +
 		`","tls-classical":"` + e.TLSClassical + `","tls-mldsa":"` + e.TLSMLDSA + `","tls-mutual":"` + e.TLSMutual +
-		`","tls-lab":"` + e.TLSLab + `","tpm":"` + e.TPM + `"},` +
+		`","tls-lab":"` + e.TLSLab + `","tpm":"` + e.TPM + `","sandbox":"` + e.Sandbox + `","sandbox-proxy":"` + e.SandboxProxy + `"},` +
 		`"claims":{"name":"assay reference stack","version":"1.2.3","features":["rpc.buffered","rpc.framed","rpc.ttheader",` +
 		`"rpc.ttheader-framed","rpc.behave","grpc.interop","grpc.behave","grpc.health","admin.http",` +
 		`"tls.server","tls.tls12","tls.x25519mlkem768","tls.secp256r1mlkem768","tls.secp384r1mlkem1024","tls.mlkem1024",` +
 		`"tls.mldsa","tls.tickets","tls.staple","tls.dual-certificate","tls.mutual","tls.classical","tls.mldsa-only",` +
-		`"tls.client","tls.client-hybrid","tls.client-mldsa","tls.lab"` + sealed + `],` +
+		`"tls.client","tls.client-hybrid","tls.client-mldsa","tls.lab",` +
+		`"sandbox.api","sandbox.interpreter","sandbox.nn","sandbox.proxy"` + sealed + `,"sandbox.run"],` +
 		`"limits":{"readDeadlineMillis":5000,"maxFrameBytes":16777216,"maxDepth":64},"defects":["rpc.seq-zero"],` +
-		`"tls":{"serverName":"server.test","roots":` + string(roots) + `,"app":"echo"}}}`
+		`"tls":{"serverName":"server.test","roots":` + string(roots) + `,"app":"echo"},"sandbox":{"runWasm":` + string(runWasm) + `}}}`
 	if string(line) != want {
 		t.Errorf("got  %s\nwant %s", line, want)
 	}
@@ -183,6 +193,40 @@ func TestLab(t *testing.T) {
 	want := `assay_tls_client_handshakes_total{group="X25519MLKEM768",resumed="false"} 1`
 	if _, metrics := get(t, s, "/metrics"); !strings.Contains(metrics, want) {
 		t.Errorf("the metrics lack %s", want)
+	}
+}
+
+// TestSandbox: the API takes a tenant, the metrics know it, and the ports end with the stack.
+func TestSandbox(t *testing.T) {
+	s := start(t)
+	line := s.Ready()
+	req, err := http.NewRequestWithContext(within(t), http.MethodPut, "http://"+line.Endpoints.Sandbox+"/tenants/acme",
+		strings.NewReader(`{"tier":"free","keys":{}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	if _, metrics := get(t, s, "/metrics"); !strings.Contains(metrics, `assay_sandbox_calls_total{tenant="acme"} 0`) {
+		t.Error("the metrics lack the tenant")
+	}
+	shutdown(s)
+	seen := 0
+	for _, addr := range []string{line.Endpoints.Sandbox, line.Endpoints.SandboxProxy} {
+		seen++
+		if conn, err := net.Dial("tcp", addr); err == nil {
+			_ = conn.Close()
+			t.Errorf("%s outlives the stack", addr)
+		}
+	}
+	if seen == 0 {
+		t.Fatal("no ports")
 	}
 }
 

@@ -128,6 +128,7 @@ func (f *File) merge(said Claims, s scope) Claims {
 		said.Limits.MaxDepth = f.Limits.MaxDepth
 	}
 	said.TLS = f.mergeTLS(said, s)
+	said.Sandbox = f.mergeSandbox(said, s)
 	return said
 }
 

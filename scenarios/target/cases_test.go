@@ -34,7 +34,11 @@ endpoints:
 claims: [rpc.framed, grpc.interop]
 limits: {readDeadline: 1.5s, answer: 4s, maxFrameBytes: 16777216, maxDepth: 64}
 tls: {serverName: server.test, app: echo}
-hooks: {reload: "./reload.sh {endpoint.admin}", client: "./dial.sh {url} {host} {port} {sni} '{ca}'"}
+hooks:
+  reload: "./reload.sh {endpoint.admin}"
+  client: "./dial.sh {url} {host} {port} {sni} '{ca}'"
+  run-wasm: "./run-wasm --at={endpoint.grpc} {module} '{function}' {args}"
+  load: "./load.sh {port.rpc} {filter}"
 allowHosts: [staging.example, 192.0.2.7, "2001:db8::1"]
 rate: 0.5
 `
@@ -171,6 +175,15 @@ func fileCases() []fileCase {
 			`7: allowHosts[2]: "http://b" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
 			`7: allowHosts[3]: "*.c" is not a host: write a name or an IP address without scheme, port, path or wildcard`,
 		}},
+		{name: "runtime", text: strings.Replace(remote, "grpc.interop]", "grpc.interop, sandbox.run]", 1) + "hooks: {run-wasm: \"wasmtime run --invoke {function} {module} {args}\"}\n"},
+		{name: "runtime without hook", text: strings.Replace(remote, "grpc.interop]", "grpc.interop, sandbox.run]", 1), want: []string{"6: claims: sandbox.run needs endpoints.sandbox: add its address"}, blind: true},
+		{name: "sandbox API by hook", text: strings.Replace(remote, "grpc.interop]", "grpc.interop, sandbox.api]", 1) + "hooks: {run-wasm: \"x {module} {function} {args}\"}\n", want: []string{"6: claims: sandbox.api needs endpoints.sandbox: add its address"}, blind: true},
+		{name: "run-wasm without a module", text: remote + "hooks: {run-wasm: \"x {function} {args}\"}\n", want: []string{`7: hooks.run-wasm: does not use {module}: write "./run-wasm {module} {function} {args}"`}},
+		{name: "run-wasm without a function", text: remote + "hooks: {run-wasm: \"x {module} {args}\"}\n", want: []string{`7: hooks.run-wasm: does not use {function}: write "./run-wasm {module} {function} {args}"`}},
+		{name: "run-wasm without arguments", text: remote + "hooks: {run-wasm: \"x {module} {function}\"}\n", want: []string{"7: hooks.run-wasm: needs {args} as a word of its own: it becomes one word for each argument"}},
+		{name: "arguments within a word", text: remote + "hooks: {run-wasm: \"x {module} {function} --args={args}\"}\n", want: []string{"7: hooks.run-wasm: needs {args} as a word of its own: it becomes one word for each argument"}, blind: true},
+		{name: "another placeholder of run-wasm", text: remote + "hooks: {run-wasm: \"x {module} {function} {args} {filter}\"}\n", want: []string{"7: hooks.run-wasm: {filter} is not known here: use {port.NAME}, {endpoint.NAME}, {module}, {function}, {args}"}, blind: true},
+		{name: "load without a filter", text: remote + "hooks: {load: \"x\"}\n", want: []string{`7: hooks.load: does not use {filter}: write "./load.sh {filter}"`}},
 		{name: "unknown hook", text: remote + "hooks: {relaod: x}\n", want: []string{"7: hooks.relaod: unknown field: did you mean reload?"}},
 		{name: "client claimed without hook", text: served, want: []string{"6: claims: tls.client needs endpoints.tls-lab: add its address"}, blind: true},
 		{name: "lab by hook", text: strings.Replace(served, "tls.client", "tls.lab", 1) + "hooks: {client: x}\n", want: []string{"6: claims: tls.lab needs endpoints.tls-lab: add its address"}, blind: true},

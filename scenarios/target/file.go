@@ -64,7 +64,7 @@ type File struct {
 	Offered    []string  // of a bare address: features that its scheme could have, to be probed and then claimed
 	Limits     Limits
 	TLS        *TLS              // nil: nothing is said; App may be none, which overrules the target
-	Hooks      map[string]string // reload, client: command lines
+	Hooks      map[string]string // reload, client, run-wasm, load: command lines
 	AllowHosts []string          // hosts beyond loopback that the run may dial
 	Rate       float64           // new connections per second to them; 0: the dialer's default
 
@@ -260,19 +260,32 @@ func (f *File) readHooks(o object) {
 	if !ok {
 		return
 	}
-	h, _ := v.object("reload", "client")
+	h, _ := v.object("reload", "client", hookRunWasm, hookLoad)
 	f.Hooks = map[string]string{}
 	for _, name := range sortedKeys(h.fields) {
-		may := usable{kinds: []string{"port", "endpoint"}, endpoints: sortedKeys(f.Endpoints)}
-		if name == "client" {
-			may.bare = []string{"url", "host", "port", "sni", "ca"}
-		}
+		may := usable{kinds: []string{"port", "endpoint"}, endpoints: sortedKeys(f.Endpoints), bare: hookFills(name)}
 		f.Hooks[name] = h.text(name)
 		f.used.note(h.fields[name], f.Hooks[name], may)
-		if _, err := Words(f.Hooks[name]); err != nil && f.Hooks[name] != "" {
+		words, err := Words(f.Hooks[name])
+		if err != nil && f.Hooks[name] != "" {
 			h.fields[name].fail("%v", err)
+		} else if wrong := badSandboxHook(name, words); wrong != "" && f.Hooks[name] != "" {
+			h.fields[name].fail("%s", wrong)
 		}
 	}
+}
+
+// hookFills lists the placeholders without a name that a hook may hold.
+func hookFills(name string) []string {
+	switch name {
+	case "client":
+		return []string{"url", "host", "port", "sni", "ca"}
+	case hookRunWasm:
+		return []string{fillModule, fillFunction, fillArgs}
+	case hookLoad:
+		return []string{fillFilter, fillUpstream, fillConfiguration, fillVM}
+	}
+	return nil
 }
 
 func (f *File) readStart(v value) {
@@ -426,7 +439,9 @@ func (f *File) checkWhole(o object) {
 	client := f.Role == roleClient
 	speaks := f.Start != nil && f.Start.Ready.Line
 	if !client && !speaks {
-		o.need("endpoints", "name at least one, such as rpc: \"127.0.0.1:9000\"")
+		if f.Hooks[hookRunWasm] == "" { // a runtime that is a command needs no address
+			o.need("endpoints", "name at least one, such as rpc: \"127.0.0.1:9000\"")
+		}
 		o.need("claims", "list the features that the target claims")
 		f.checkClaims(o)
 	}
@@ -447,7 +462,7 @@ func (f *File) checkWhole(o object) {
 
 // checkClaims finds features on endpoints that the file does not name.
 func (f *File) checkClaims(o object) {
-	if !o.has("endpoints") {
+	if !o.has("endpoints") && f.Hooks[hookRunWasm] == "" {
 		return
 	}
 	asked := map[string]bool{}

@@ -21,56 +21,126 @@ type Ran struct {
 	Exit   int    // its exit status; -1: a signal ended it
 	State  string // as wait(2) told it
 	Output string // the end of what it printed, at most 4 KiB
+	Errors string // the end of its standard error, at most 4 KiB, where that is kept apart
 	Late   bool   // the context ended first, and its process group was killed
 }
 
-// RunHook runs a command line of a target file to its end, at the latest until the context's. Its words
-// are split first, then the placeholders {NAME} of fill replaced, so that no value becomes two words. A
-// program with a / is relative to folder, the working folder. A program that can not be run is an error
-// that wraps ErrNotReady.
+// Hook is a command line of a target file and what its placeholders stand for. Its words are split first,
+// then filled, so that no value becomes two words.
+type Hook struct {
+	Folder string              // the working folder; a program with a / is relative to it
+	Line   string              // the command line
+	Fill   map[string]string   // what {NAME} in a word stands for
+	Lists  map[string][]string // a word that is {NAME} and nothing else becomes these words, or none
+	Apart  bool                // standard error goes to Ran.Errors, not to Ran.Output
+}
+
+// RunHook runs a command line of a target file as Hook.Run does, with all that it prints in one text.
 func RunHook(ctx context.Context, folder, line string, fill map[string]string) (Ran, error) {
-	argv, err := Words(line)
+	return Hook{Folder: folder, Line: line, Fill: fill}.Run(ctx)
+}
+
+// Run runs the command to its end, at the latest until the context's: then its process group is killed. A
+// program that can not be run is an error that wraps ErrNotReady.
+func (h Hook) Run(ctx context.Context) (Ran, error) {
+	argv, err := h.argv()
 	if err != nil {
 		return Ran{}, &NotReady{"no-such-program", err.Error()}
 	}
-	for i, w := range argv {
-		argv[i] = fillIn(w, fill)
-	}
-	if strings.ContainsRune(argv[0], filepath.Separator) {
-		argv[0] = within(folder, argv[0])
-	}
-	r, w, err := os.Pipe()
+	output, err := newSink()
 	if err != nil {
 		return Ran{}, fmt.Errorf("hook: %w", err)
 	}
-	defer closeAll(r)
+	sinks := []*sink{output}
 	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = folder, w, w
+	cmd.Dir, cmd.Stdout, cmd.Stderr = h.Folder, output.w, output.w
+	if h.Apart {
+		apart, err := newSink()
+		if err != nil {
+			closeAll(output.r, output.w)
+			return Ran{}, fmt.Errorf("hook: %w", err)
+		}
+		sinks, cmd.Stderr = append(sinks, apart), apart.w
+	}
 	isolate(cmd)
-	return watchHook(ctx, cmd, r, w)
+	ran, err := watchHook(ctx, cmd, sinks)
+	ran.Output = sinks[0].kept.Text()
+	if h.Apart {
+		ran.Errors = sinks[1].kept.Text()
+	}
+	return ran, err
 }
 
-// watchHook starts the command and waits for its end and that of its output.
-func watchHook(ctx context.Context, cmd *exec.Cmd, r, w *os.File) (Ran, error) {
+// argv are the words of the command line, filled in.
+func (h Hook) argv() ([]string, error) {
+	words, err := Words(h.Line)
+	if err != nil {
+		return nil, err
+	}
+	var argv []string
+	for _, w := range words {
+		if list, ok := h.Lists[strings.Trim(w, "{}")]; ok && strings.HasPrefix(w, "{") && strings.HasSuffix(w, "}") {
+			argv = append(argv, list...)
+			continue
+		}
+		argv = append(argv, fillIn(w, h.Fill))
+	}
+	if len(argv) == 0 {
+		return nil, errors.New("names no program")
+	}
+	if strings.ContainsRune(argv[0], filepath.Separator) {
+		argv[0] = within(h.Folder, argv[0])
+	}
+	return argv, nil
+}
+
+// sink is a pipe whose end is kept.
+type sink struct {
+	r, w   *os.File
+	kept   tail
+	copied chan struct{} // closed when all of it was read, or its deadline passed
+}
+
+func newSink() (*sink, error) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	return &sink{r: r, w: w, kept: tail{max: maxHookOutput}, copied: make(chan struct{})}, nil
+}
+
+// read copies until the last writer has closed the pipe, or until its read deadline.
+func (s *sink) read() {
+	_, _ = io.Copy(&s.kept, s.r)
+	close(s.copied)
+}
+
+// watchHook starts the command and waits for its end and that of its output. It closes the sinks.
+func watchHook(ctx context.Context, cmd *exec.Cmd, sinks []*sink) (Ran, error) {
 	started, ended := make(chan error, 1), make(chan error, 1)
 	go func() { // on one thread: its end would count as the parent's (see Command.launch)
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		err := cmd.Start()
-		closeAll(w)
+		for _, s := range sinks {
+			closeAll(s.w)
+		}
 		started <- err
 		if err == nil {
 			ended <- reap(cmd)
 		}
 	}()
+	defer func() {
+		for _, s := range sinks {
+			closeAll(s.r)
+		}
+	}()
 	if err := <-started; err != nil {
 		return Ran{}, startError(err)
 	}
-	output, copied := &tail{max: maxHookOutput}, make(chan struct{})
-	go func() {
-		_, _ = io.Copy(output, r) // it ends with the last writer, or at the deadline below
-		close(copied)
-	}()
+	for _, s := range sinks {
+		go s.read()
+	}
 	var ran Ran
 	var err error
 	select {
@@ -79,9 +149,13 @@ func watchHook(ctx context.Context, cmd *exec.Cmd, r, w *os.File) (Ran, error) {
 		killGroup(cmd.Process.Pid)
 		ran.Late, err = true, <-ended
 	}
-	_ = r.SetReadDeadline(time.Now().Add(settle)) // a descendant may hold the pipe open
-	<-copied
-	ran.Exit, ran.State, ran.Output = cmd.ProcessState.ExitCode(), cmd.ProcessState.String(), output.Text()
+	for _, s := range sinks {
+		_ = s.r.SetReadDeadline(time.Now().Add(settle)) // a descendant may hold the pipe open
+	}
+	for _, s := range sinks {
+		<-s.copied
+	}
+	ran.Exit, ran.State = cmd.ProcessState.ExitCode(), cmd.ProcessState.String()
 	var status *exec.ExitError
 	if err != nil && !errors.As(err, &status) {
 		return ran, fmt.Errorf("hook: %w", err)

@@ -17,6 +17,12 @@ import (
 //	{url}            in hooks.client: what to dial; its parts are {host} and {port}
 //	{sni}            in hooks.client: the name to ask for and to verify
 //	{ca}             in hooks.client: a PEM file of the roots to trust
+//	{module}         in hooks.run-wasm: the file of a WebAssembly module
+//	{function}       in hooks.run-wasm: the exported function to call
+//	{args}           in hooks.run-wasm: a word of its own, which becomes one word for each argument
+//	{filter}         in hooks.load: the file of a Proxy-Wasm filter
+//	{upstream}       in hooks.load: the address that the proxy shall forward to
+//	{configuration}  in hooks.load: the file of the filter's configuration; {vmconfiguration}: of its VM
 //
 // ${NAME} belongs to the shell and is left alone.
 var placeholders = regexp.MustCompile(`\$?\{([a-z]+)(?:\.([A-Za-z0-9_-]+))?\}`)

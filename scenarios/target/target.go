@@ -50,6 +50,15 @@ type Claims struct {
 	Limits   Limits   `json:"limits"`
 	Defects  []string `json:"defects,omitempty"` // planted ones: such a stack can never be certified
 	TLS      *TLS     `json:"tls,omitempty"`
+	Sandbox  *Sandbox `json:"sandbox,omitempty"`
+}
+
+// Sandbox is how a WebAssembly runtime or a proxy is driven beyond its endpoints.
+type Sandbox struct {
+	RunWasm string `json:"runWasm,omitempty"` // command line with {module}, {function} and {args}
+	Load    string `json:"load,omitempty"`    // command line with {filter}: loads a Proxy-Wasm filter
+	Reload  string `json:"reload,omitempty"`  // command line that makes the proxy take the loaded filter
+	Folder  string `json:"-"`                 // where the commands run; empty: the current one
 }
 
 // TLS is what a prober needs to know of a target's TLS endpoints beyond their addresses.

@@ -134,11 +134,16 @@ func (f *File) folder() string {
 	return dir
 }
 
-// byHook tells whether a claim needs no endpoint, because the client hook makes the target dial.
+// byHook tells whether a claim needs no endpoint, because a hook makes the target dial, run a module or
+// load a filter.
 func (f *File) byHook(claim string) bool {
 	switch features.Feature(claim) {
 	case features.TLSClient, features.TLSClientPQ, features.TLSClientDSA:
 		return f.Hooks["client"] != ""
+	case features.SandboxRun:
+		return f.Hooks[hookRunWasm] != ""
+	case features.SandboxProxy:
+		return f.Hooks[hookLoad] != ""
 	}
 	return false
 }
