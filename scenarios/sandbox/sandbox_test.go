@@ -254,7 +254,7 @@ func TestRun(t *testing.T) {
 func TestFolder(t *testing.T) {
 	env, l := newEnv("")
 	dir := t.TempDir()
-	if err := os.Chmod(dir, 0o755); err != nil {
+	if err := os.Chmod(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(dir, "sub", "code")
@@ -269,7 +269,7 @@ func TestFolder(t *testing.T) {
 		t.Errorf("%v, %v", files, err)
 	}
 	var f Folder
-	if err := l.all[0].Decode(&f); err != nil || f.Mode != 0o755 || f.Files != 1 || f.Owner != os.Getuid() || f.Loosest&0o040 == 0 {
+	if err := l.all[0].Decode(&f); err != nil || f.Mode != 0o700 || f.Files != 1 || f.Owner != os.Getuid() || !f.Private() {
 		t.Errorf("%+v, %v", f, err)
 	}
 	is, err := Flip(env, "flip", file)
@@ -288,6 +288,16 @@ func TestFolder(t *testing.T) {
 	var d Damage
 	if err := l.all[2].Decode(&d); err != nil || d.Gone == "" || !d.Later {
 		t.Errorf("%+v, %v", d, err)
+	}
+	open := t.TempDir()
+	if err := os.Chmod(open, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(open, "x"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if files, err := Examine(env, "open", open); err != nil || len(files) != 0 {
+		t.Errorf("%v, %v: a folder that others may enter is read", files, err)
 	}
 	for _, bad := range []string{"", "relative", filepath.Join(dir, "missing"), "/dev/null"} {
 		if files, err := Examine(env, "bad", bad); err != nil || len(files) != 0 {

@@ -214,17 +214,16 @@ var _ = add(suites.Check{
 		_, all, ok := s.counted("stats", "a")
 		f, looked := s.folders["cache"]
 		observed := fmt.Sprintf("%s: mode %04o, owner %d, %d files; the engine is %q", f.Dir, f.Mode, f.Owner, f.Files, all.Engine)
-		version := ""
-		if words := strings.Fields(all.Engine); len(words) > 1 {
-			version = strings.TrimPrefix(words[len(words)-1], "v")
-		}
+		version := versionOf(all)
 		switch {
 		case !ok:
 			return s.fail(reasonNoAnswer, s.describe("stats"))
-		case !looked || f.Broken != "" || f.Files == 0:
+		case !looked || f.Broken != "":
 			return s.fail(reasonNoFolder, observed+"; "+f.Broken)
-		case f.Mode&0o077 != 0 || f.Owner >= 0 && f.Owner != f.Own:
+		case !f.Private():
 			return s.fail(reasonOpen, observed)
+		case f.Files == 0:
+			return s.fail(reasonNoFolder, observed)
 		case version == "" || !strings.Contains(f.Dir, version):
 			return s.fail(reasonUnversioned, observed)
 		}
@@ -232,6 +231,14 @@ var _ = add(suites.Check{
 	}),
 	Kills: kill(reasonOpen, "sandbox.cache-open"),
 })
+
+// versionOf is the version of the engine, or nothing.
+func versionOf(all scenario.Stats) string {
+	if words := strings.Fields(all.Engine); len(words) > 1 {
+		return strings.TrimPrefix(words[len(words)-1], "v")
+	}
+	return ""
+}
 
 // attack is a module and what is called of it, if it is taken at all.
 type attack struct {

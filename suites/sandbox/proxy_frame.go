@@ -145,6 +145,8 @@ func judgeFilter(t suites.Trace, k filterCase, want string) suites.Finding {
 	}
 	observed = loading(l) + observed + fmt.Sprintf("; %d requests reached the upstream", len(s.Arrivals))
 	switch {
+	case l.Name == "": // nothing is known of the load
+		return suites.Failing(reasonNoExchange, want, "no load is in the evidence", s.Cites)
 	case k.refused && l.OK:
 		return suites.Failing(reasonFilterLoaded, want, observed, s.Cites)
 	case k.refused && l.Broken != "":
