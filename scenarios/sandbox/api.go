@@ -195,7 +195,7 @@ func (c Call) Problem() (p Problem, ok bool) {
 // How long the target may take. These tell a slow target from a silent one and are no requirements; what
 // the target says of its answers is added.
 const (
-	setWait    = 2 * time.Second
+	setWait    = 1 * time.Second
 	uploadWait = 12 * time.Second
 	invokeWait = 15 * time.Second
 	coldWait   = 60 * time.Second
@@ -204,13 +204,15 @@ const (
 // maxAnswer bounds what is read of an answer.
 const maxAnswer = 4 << 20
 
-// API calls the HTTP API of a sandbox and records each call. It may be used by several goroutines.
+// API calls the HTTP API of a sandbox and records each call. After one that got no answer in time nothing
+// more is asked: the calls are recorded as broken. It may be used by several goroutines.
 type API struct {
 	env    *scenarios.Env
 	client *http.Client
 
 	mu      sync.Mutex
 	tenants map[string]bool // those of this case: no other one's counters are recorded
+	mute    bool            // a call got no answer in time
 }
 
 // NewAPI returns a client of the endpoint. Close it.
@@ -394,6 +396,10 @@ func (c *Call) take(raw []byte, into any) {
 
 // send returns the body of the answer; what is wrong with the target goes to c.
 func (a *API) send(ctx context.Context, c *Call, body []byte, wait time.Duration) ([]byte, error) {
+	if a.muted(false) {
+		c.Broken = "not asked: an earlier call got no answer in time"
+		return nil, nil
+	}
 	within, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	request, err := http.NewRequestWithContext(within, c.Method, "http://"+a.env.Endpoints[Endpoint]+c.Path, bytes.NewReader(body))
@@ -422,6 +428,15 @@ func (a *API) send(ctx context.Context, c *Call, body []byte, wait time.Duration
 	}
 	if err != nil {
 		c.Broken = clip(err.Error())
+		a.muted(within.Err() != nil)
 	}
 	return raw, nil
+}
+
+// muted tells whether a call got no answer in time, and remembers that this one did not.
+func (a *API) muted(now bool) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.mute = a.mute || now
+	return a.mute
 }

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -144,6 +145,27 @@ func TestAnswersThatAreNone(t *testing.T) {
 	env.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, scenarios.ErrNotAllowed }
 	if _, err := NewAPI(env).Collect(t.Context(), ""); err == nil {
 		t.Error("an address that is not allowed is no error")
+	}
+}
+
+// A target that does not answer is waited for once.
+func TestMute(t *testing.T) {
+	hold := make(chan struct{})
+	var asked atomic.Int32
+	a, env, l := serving(t, func(http.ResponseWriter, *http.Request) {
+		asked.Add(1)
+		<-hold
+	})
+	defer close(hold)
+	env.Claims.Limits.AnswerMillis = 1
+	for range 3 {
+		if _, err := a.Stats(t.Context(), "stats"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all := l.calls(t)
+	if asked.Load() != 1 || len(all) != 3 || all[2].Answered() || all[2].Took > all[0].Took {
+		t.Errorf("asked %d times, %+v", asked.Load(), all)
 	}
 }
 

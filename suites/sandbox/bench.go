@@ -232,7 +232,7 @@ func (b *bench) until(ctx context.Context, name string, fine func(scenario.Stats
 		if err != nil {
 			return err
 		}
-		if fine(s) || len(s.Tenants) == 0 { // it keeps no accounts: asking again is of no use
+		if _, kept := s.Tenants[b.tenants[0]]; !kept || fine(s) { // without accounts asking again is of no use
 			break
 		}
 		select {
