@@ -219,7 +219,8 @@ type sampleBundle struct {
 }
 
 func bundles() []sampleBundle {
-	return []sampleBundle{{"mixed", mixed}, {"empty", empty}, {"killed", killed}, {"defective", defective}, {"passing", passing}}
+	return []sampleBundle{{"mixed", mixed}, {"empty", empty}, {"killed", killed}, {"defective", defective}, {"passing", passing},
+		{"load", loadBundle}, {"sweep", sweepBundle}, {"merged", mergedBundle}}
 }
 
 func render(t *testing.T, f Format, b *results.Bundle) string {

@@ -42,3 +42,15 @@ func figureTables(rows []row) []figureTable {
 	}
 	return out
 }
+
+// timed tells whether the load generator measured latencies, whose figures are no truer than it is.
+func (m *report) timed() bool {
+	for _, r := range m.Rows {
+		for _, f := range r.Figures {
+			if f.Name == "p99" {
+				return true
+			}
+		}
+	}
+	return false
+}

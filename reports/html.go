@@ -46,10 +46,12 @@ type page struct {
 	Areas    []areaView
 	Figures  []figureTable
 	Plots    []plotView
-	Faults   []fault
-	Proof    *proofView
-	Rerun    string
-	Facts    []fact
+	// Instrument is the measured error of the load generator, where it measured anything.
+	Instrument string
+	Faults     []fault
+	Proof      *proofView
+	Rerun      string
+	Facts      []fact
 }
 
 type step struct{ Text, Command string }
@@ -82,9 +84,18 @@ type rowView struct {
 
 func (webpage) Write(w io.Writer, b *results.Bundle) error {
 	m := build(b)
+	if m.IsLoad() {
+		return writeLoadPage(w, m, b)
+	}
+	if m.IsGate() {
+		return writeGatePage(w, m, b)
+	}
 	p := page{
 		report: m, Meaning: m.meaning(), Steps: m.steps(), Asides: m.asides(), Figures: figureTables(m.Rows), Faults: faults(m, b.Evidence),
 		Proof: proofOf(m.Run), Rerun: rerun(m.Run), Facts: m.facts(),
+	}
+	if m.timed() || len(b.Histograms) > 0 {
+		p.Instrument = m.Run.Calibration.Text()
 	}
 	anchors := p.deal()
 	for _, a := range m.areas() {

@@ -24,6 +24,8 @@ type document struct {
 	Bundle     string            `json:"bundle"` // SHA-256 of the manifest, or that it is not sealed
 	Summary    summary           `json:"summary"`
 	Estimates  []distribution    `json:"estimates"`
+	Loads      []measuredLoad    `json:"loads,omitempty"` // of assay load: one, or the steps of a sweep
+	Curve      *loadCurve        `json:"curve,omitempty"` // of a sweep
 	Verdicts   []results.Verdict `json:"verdicts"`
 	Run        results.Run       `json:"run"`
 }
@@ -74,6 +76,10 @@ func (data) Write(w io.Writer, b *results.Bundle) error {
 			Certifiable: len(b.Run.Target.Defects) == 0, Killed: m.Killed, Torn: m.Torn,
 			Total: m.Tally.counts(), Areas: []areaSummary{}, Plan: m.Plan(), Reproduction: rerun(m.Run),
 		},
+	}
+	if m.IsLoad() {
+		v := viewLoad(m, b.Evidence)
+		doc.Loads, doc.Curve = v.Steps, v.Curve
 	}
 	for _, a := range m.areas() {
 		doc.Summary.Areas = append(doc.Summary.Areas, areaSummary{a,

@@ -29,6 +29,16 @@ const (
 func (markdown) Write(w io.Writer, b *results.Bundle) error {
 	m := build(b)
 	p := &paper{}
+	if m.IsGate() {
+		viewGate(m, b.Evidence).gateMarkdown(p)
+		_, err := io.WriteString(w, p.String())
+		return err
+	}
+	if m.IsLoad() {
+		viewLoad(m, b.Evidence).loadMarkdown(p)
+		_, err := io.WriteString(w, p.String())
+		return err
+	}
 	m.headMarkdown(p)
 	m.problemsMarkdown(p)
 	m.figuresMarkdown(p)
@@ -172,6 +182,9 @@ func (m *report) figuresMarkdown(p *paper) {
 		return
 	}
 	p.say("### Measured\n")
+	if m.timed() {
+		p.say("%s\n", prose(m.Run.Calibration.Text()))
+	}
 	shown := 0
 	for _, t := range tables {
 		head := "| case | " + strings.Join(mapped(t.Names, func(s string) string { return cell(short(s)) }), " | ") + " | verdict |"
@@ -229,6 +242,11 @@ func (m *report) leftOut() []string {
 func (m *report) tailMarkdown(p *paper) {
 	p.say("Run again: %s. Judge the evidence: `assay judge DIR`. Full report: `report.html` in the bundle.\n", short(rerun(m.Run)))
 	p.say("Bundle %s, %s.\n", short(m.Digest), short("assay "+m.Run.Tool.Version+" "+m.Run.Tool.Arch))
+	m.markMarkdown(p)
+}
+
+// markMarkdown ends the text with the marker that a later comment on the same target is found by.
+func (m *report) markMarkdown(p *paper) {
 	key := sha256.Sum256([]byte(m.Run.Target.Name + "\x00" + m.Run.Profile))
 	p.say("<!-- assay-report %x -->", key[:6])
 }

@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/assay-bench/assay/results"
 )
 
 func TestMarkdownLimit(t *testing.T) {
@@ -59,8 +61,12 @@ func TestMarkdownCutsPassesFirst(t *testing.T) {
 
 func TestMarkdownEscapes(t *testing.T) {
 	seen := 0
-	for i, a := range attacks() {
-		got := render(t, markdown{}, hostile(a))
+	var all []*results.Bundle
+	for _, a := range attacks() {
+		all = append(all, hostile(a), hostileLoad(a))
+	}
+	for i, b := range all {
+		got := render(t, markdown{}, b)
 		seen++
 		if len(got) > maxMarkdown {
 			t.Errorf("attack %d: %d bytes", i, len(got))

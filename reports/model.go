@@ -294,6 +294,9 @@ func (m *report) problems() []group {
 
 // rerun is the command that repeats the run.
 func rerun(run results.Run) string {
+	if (run.Kind == "k6" || run.Kind == "load") && len(run.Plan) > 0 {
+		return run.Plan[0].Reproduce // one command makes all rows of such a run
+	}
 	args := []string{"assay", "run"}
 	if len(run.Patterns) > 0 {
 		args = append(args, run.Patterns...)

@@ -22,9 +22,24 @@ import (
 var (
 	inkColor  = color.NRGBA{R: 0x01, G: 0x01, B: 0x01, A: 0xff}
 	gridColor = color.NRGBA{R: 0x02, G: 0x02, B: 0x02, A: 0xff}
-	markers   = strings.NewReplacer("#010101", "var(--soft)", "#020202", "var(--line)",
-		"#030303", "var(--curve-a)", "#040404", "var(--curve-b)")
+	markers   = strings.NewReplacer(replacements()...)
 )
+
+// replacements are the properties that stand for the marker colours: ink, grid, two curves, their bands, and for heat maps
+// either curve's colour in rising strength.
+func replacements() []string {
+	out := []string{"#010101", "var(--soft)", "#020202", "var(--line)", "#030303", "var(--curve-a)", "#040404", "var(--curve-b)"}
+	mix := func(marker, curve string, percent int) {
+		out = append(out, marker, fmt.Sprintf("color-mix(in srgb,var(--%s) %d%%,var(--card))", curve, percent))
+	}
+	mix("#050505", "curve-a", 22)
+	mix("#060606", "curve-b", 22)
+	for level := 1; level <= heatInks; level++ {
+		mix(fmt.Sprintf("#10%02X10", level), "curve-a", 100*level/heatInks)
+		mix(fmt.Sprintf("#11%02X10", level), "curve-b", 100*level/heatInks)
+	}
+	return out
+}
 
 // line is how a kind of curve is drawn; line style and colour both tell them apart.
 var line = map[string]draw.LineStyle{

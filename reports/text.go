@@ -26,6 +26,11 @@ func (text) Write(w io.Writer, b *results.Bundle) error {
 		}
 		fmt.Fprintf(&out, format+"\n", args...)
 	}
+	if m.IsLoad() {
+		viewLoad(m, b.Evidence).loadText(say)
+		_, err := io.WriteString(w, out.String())
+		return err
+	}
 	for _, g := range m.problems() {
 		for _, r := range g.Rows {
 			m.explain(say, r)

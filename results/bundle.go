@@ -42,6 +42,7 @@ type Bundle struct {
 	Torn       bool              // the last line of evidence was cut off by a kill
 	Digest     string            // SHA-256 of manifest.json in hex; empty before sealing
 	Histograms map[string][]byte // by name without directory
+	Policy     []byte            // policy.yaml as it was used; nil where there is none
 }
 
 // Create makes the bundle's folder with run.json in it, in one step: a reader sees both or neither.
@@ -171,6 +172,9 @@ func Open(dir string) (*Bundle, error) {
 		return nil, err
 	}
 	if b.Digest, err = digestFile(filepath.Join(dir, ManifestFile)); err != nil {
+		return nil, err
+	}
+	if b.Policy, err = os.ReadFile(filepath.Join(dir, PolicyFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	b.Histograms, err = readHistograms(filepath.Join(dir, HistogramDir))

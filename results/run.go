@@ -1,6 +1,8 @@
 package results
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -15,7 +17,7 @@ const APIVersion = "assay/v1"
 // else but the verdicts.
 type Run struct {
 	APIVersion   string        `json:"apiVersion"`
-	Kind         string        `json:"kind"` // run or prove
+	Kind         string        `json:"kind"` // run, prove or k6
 	ID           string        `json:"id"`
 	Tool         Tool          `json:"tool"`
 	Suite        Suite         `json:"suite"`
@@ -33,6 +35,39 @@ type Run struct {
 	NotRun       []NotRun      `json:"notRun,omitempty"`
 	AllowHosts   []string      `json:"allowHosts,omitempty"`
 	Proof        *Proof        `json:"proof,omitempty"`
+	Calibration  *Calibration  `json:"calibration,omitempty"` // of the load generator; nil: not calibrated
+}
+
+// Calibration is how true the load generator's latencies were found to be on this class of hosts. Errors
+// are shares: 0.02 is 2 %; nil was not measured.
+type Calibration struct {
+	Host      string    `json:"host"`
+	Version   string    `json:"version"`
+	Taken     time.Time `json:"taken"`
+	Unstarved *float64  `json:"unstarvedError,omitempty"` // largest at the median repetition
+	Starved   *float64  `json:"starvedError,omitempty"`   // against the truth for that many workers
+	Cells     int       `json:"cells"`
+	Decided   int       `json:"decided"`
+	Broken    []string  `json:"broken,omitempty"` // bounds that did not hold
+}
+
+// Text says it in one line, for a nil calibration too.
+func (c *Calibration) Text() string {
+	if c == nil {
+		return "The load generator is not calibrated on this class of hosts: its error is unknown (assay calibrate load measures it)."
+	}
+	figure := func(e *float64) string {
+		if e == nil {
+			return "not measured"
+		}
+		return fmt.Sprintf("%.2f %%", 100**e)
+	}
+	text := fmt.Sprintf("Measured error of the load generator against known truth on this class of hosts: %s unstarved, %s starved (%d of %d cells decided, %s, %s).",
+		figure(c.Unstarved), figure(c.Starved), c.Decided, c.Cells, c.Version, c.Taken.UTC().Format(time.DateOnly))
+	if n := len(c.Broken); n > 0 {
+		text += fmt.Sprintf(" %d of its bounds did not hold.", n)
+	}
+	return text
 }
 
 // Tool says which program wrote the bundle.
@@ -102,6 +137,15 @@ type Requirement struct {
 	Statement string `json:"statement"`
 	Severity  string `json:"severity,omitempty"`
 	Digest    string `json:"digest"`
+}
+
+// HouseRequirement returns a MUST of the house that stands in no catalogue: what the thresholds of a load or a
+// script demand.
+func HouseRequirement(id, document, statement, subject string) Requirement {
+	sum := sha256.Sum256([]byte(id + "\n" + document + "\n" + statement))
+	return Requirement{
+		ID: id, Level: "MUST", Basis: "house", Subject: subject, Document: document, Statement: statement, Digest: hex.EncodeToString(sum[:]),
+	}
 }
 
 // LeftOut is a check that the profile or the patterns did not pick.

@@ -47,7 +47,7 @@ type Profile struct {
 func Profiles() []Profile {
 	return []Profile{
 		{Name: "quick", Title: "a subset of every area, picked by cost: at most 90 s", MaxTime: 8 * time.Second, Faults: true},
-		{Name: "conformance", Title: "every conformance check, no latency scenario", Areas: []string{"target", "claims", "rpc", "tls", "tpm", "sandbox"}, Faults: false},
+		{Name: "conformance", Title: "every conformance check, no latency scenario", Areas: []string{"target", "claims", "rpc", "tls", "tpm", "sandbox", "router"}, Faults: false},
 		{Name: "latency", Title: "the latency scenarios", Areas: []string{"target", "claims", "perf"}},
 		{Name: "chaos", Title: "the checks that hold under faults", Faults: true},
 		{Name: "full", Title: "everything", Faults: true},

@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the version of the suites; CHANGELOG.md lists what each changed in verdicts.
-const Version = "0.2.0"
+const Version = "0.3.0"
 
 // Area is a folder of suites: a catalogue and the checks on it.
 type Area struct {

@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios/backends"
+	"github.com/assay-bench/assay/scenarios/router"
 	"github.com/assay-bench/assay/scenarios/target"
 	"github.com/assay-bench/assay/suites"
 )
@@ -41,10 +45,11 @@ type frontedLocal struct {
 
 // front starts the upstreams that a file's placeholders name, and builds the target before them.
 func front(file *target.File, b target.Build, record put) (target.Target, error) {
-	if len(file.NeedsBackends()) == 0 {
+	needs := file.NeedsBackends()
+	if len(needs) == 0 {
 		return file.Target(b)
 	}
-	up, err := backends.Start(context.Background(), backends.Options{Put: record})
+	up, err := backends.Start(context.Background(), backends.Options{Put: record, OpenAI: chatBackends(needs)})
 	if err != nil {
 		return nil, err
 	}
@@ -60,32 +65,62 @@ func front(file *target.File, b target.Build, record put) (target.Target, error)
 	return f, nil
 }
 
+// chatBackends is the greatest N of the names openai-N, as far as there may be so many.
+func chatBackends(names []string) (most int) {
+	for _, name := range names {
+		if rest, ok := strings.CutPrefix(name, backends.OpenAIPrefix); ok {
+			if n, err := strconv.Atoi(rest); err == nil {
+				most = max(most, n)
+			}
+		}
+	}
+	return min(most, backends.MaxOpenAI)
+}
+
+// backendsFlags are the flags of assay backends.
+type backendsFlags struct {
+	evidence string
+	host     string
+	ports    map[string]int
+	openai   int
+}
+
 func (a *app) backendsCommand() *cobra.Command {
-	var evidence string
-	ports := map[string]int{}
+	f := backendsFlags{ports: map[string]int{}}
 	cmd := &cobra.Command{
 		Use: "backends", GroupID: "target", Args: none,
-		Short: "start upstreams for a proxy under test and print their addresses",
-		Long: `backends serves the gRPC interop service and an HTTP/1.1 echo on loopback, prints one
-JSON line with their addresses, and ends when interrupted. With --evidence it writes
-down what arrives. A run whose target file names {backend.grpc-interop} or
-{backend.http-echo} starts them by itself.`,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.runBackends(cmd.Context(), evidence, ports) },
+		Short: "start upstreams for a proxy or router under test and print their addresses",
+		Long: `backends serves the gRPC interop service and an HTTP/1.1 echo on loopback, with
+--openai also upstreams with the OpenAI chat API for a router. It prints one JSON line
+with their addresses, and what a router has to be told of them, and ends when
+interrupted. With --evidence it writes down what arrives. A run whose target file names
+{backend.grpc-interop}, {backend.http-echo} or {backend.openai-1} starts them by itself.`,
+		Example: "  assay backends --openai 3 --port openai-1=9001 --port openai-2=9002 --port openai-3=9003",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.runBackends(cmd.Context(), f) },
 	}
-	cmd.Flags().StringToIntVar(&ports, "port", nil, "fixed loopback port of a backend: grpc-interop=9001 (repeatable)")
-	cmd.Flags().StringVar(&evidence, "evidence", "", "new file for what arrives, one JSON line each")
+	cmd.Flags().StringToIntVar(&f.ports, "port", nil, "fixed loopback port of a backend: grpc-interop=9001 (repeatable)")
+	cmd.Flags().StringVar(&f.host, "host", "127.0.0.1", "address to listen on: another one than loopback only in a network of your own")
+	cmd.Flags().StringVar(&f.evidence, "evidence", "", "new file for what arrives, one JSON line each")
+	cmd.Flags().IntVar(&f.openai, "openai", 0, "how many upstreams with the OpenAI chat API")
 	return cmd
 }
 
-func (a *app) runBackends(ctx context.Context, evidence string, ports map[string]int) (err error) {
-	for name := range ports {
-		if name != backends.GRPCInterop && name != backends.HTTPEcho {
-			return usagef("--port %s: there are %s and %s", name, backends.GRPCInterop, backends.HTTPEcho)
+func (a *app) runBackends(ctx context.Context, flags backendsFlags) (err error) {
+	if most := len(router.Intents()); flags.openai < 0 || flags.openai > most {
+		return usagef("--openai %d: there may be 0 to %d", flags.openai, most)
+	}
+	names := []string{backends.GRPCInterop, backends.HTTPEcho}
+	for i := range flags.openai {
+		names = append(names, backends.OpenAIPrefix+strconv.Itoa(i+1))
+	}
+	for name := range flags.ports {
+		if !slices.Contains(names, name) {
+			return usagef("--port %s: there are %s", name, strings.Join(names, ", "))
 		}
 	}
-	o := backends.Options{Ports: ports}
-	if evidence != "" {
-		f, err := os.OpenFile(evidence, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
+	o := backends.Options{Ports: flags.ports, Host: flags.host, OpenAI: flags.openai}
+	if flags.evidence != "" {
+		f, err := os.OpenFile(flags.evidence, os.O_CREATE|os.O_EXCL|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err != nil {
 			return usage(err)
 		}
@@ -100,11 +135,28 @@ func (a *app) runBackends(ctx context.Context, evidence string, ports map[string
 	if err != nil {
 		return err
 	}
-	line, err := json.Marshal(map[string]any{"endpoints": up.Endpoints()})
+	line, err := tellBackends(up.Endpoints(), flags.openai)
 	if err != nil {
 		return errors.Join(err, up.Stop())
 	}
 	fmt.Fprintf(a.out, "%s\n", line)
 	<-ctx.Done()
 	return up.Stop()
+}
+
+// tellBackends is the line that says where the backends are, and what a router has to be told of them.
+func tellBackends(endpoints map[string]string, chats int) ([]byte, error) {
+	told := map[string]any{"endpoints": endpoints}
+	if chats > 0 {
+		var addrs []string
+		for i := range chats {
+			addrs = append(addrs, endpoints[backends.OpenAIPrefix+strconv.Itoa(i+1)])
+		}
+		routing, err := router.NewRouting((*target.Router)(nil).Auto(), addrs)
+		if err != nil {
+			return nil, err
+		}
+		told["routing"] = routing
+	}
+	return json.Marshal(told)
 }

@@ -18,7 +18,7 @@ import (
 // Nothing but the functions of this file and the progress display prints.
 
 // version is set by the release build; a development build says so.
-var version = "0.2.0-dev"
+var version = "0.3.0-dev"
 
 // app carries the streams of one invocation.
 type app struct {
@@ -137,10 +137,11 @@ Exit codes:  0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 harness
 		&cobra.Group{ID: "about", Title: "About:"},
 	)
 	root.AddCommand(
-		a.runCommand(), a.proveCommand(), a.listCommand(),
-		a.judgeCommand(), a.verifyCommand(), a.reportCommand(),
+		a.runCommand(), a.gateCommand(), a.loadCommand(), a.k6Command(), a.proveCommand(), a.listCommand(),
+		a.judgeCommand(), a.verifyCommand(), a.reportCommand(), a.compareCommand(), a.calibrateCommand(),
 		a.targetCommand(), a.backendsCommand(), a.upCommand(), a.costCommand(), a.schemaCommand(),
-		a.doctorCommand(), a.chaosCommand(), a.watchdogCommand(), a.runWasmCommand(),
+		a.doctorCommand(), a.chaosCommand(), a.watchdogCommand(), a.runWasmCommand(), a.sampleCommand(), a.truthServerCommand(),
+		a.modelsCommand(),
 	)
 	root.SetHelpCommandGroupID("about")
 	root.SetCompletionCommandGroupID("about")

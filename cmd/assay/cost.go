@@ -21,37 +21,56 @@ type costFlags struct {
 	tcp    bool
 	json   bool
 	out    string
+	// library is ONNX Runtime's file or folder.
+	library string
+	loadGen loadGenFlags
 }
 
 func (a *app) costCommand() *cobra.Command {
 	var f costFlags
 	cmd := &cobra.Command{
-		Use: "cost [tls | sandbox]", GroupID: "target", Args: cobra.MaximumNArgs(1), ValidArgs: []string{"tls", "sandbox"},
-		Short: "measure what a TLS handshake or a cold start of a WebAssembly guest costs",
+		Use: "cost [tls | sandbox | router | loadgen]", GroupID: "target", Args: cobra.MaximumNArgs(1), ValidArgs: []string{"tls", "sandbox", "router", "loadgen"},
+		Short: "measure what a TLS handshake, a cold start of a WebAssembly guest, a copied tensor or a routed request costs",
 		Long: `cost tls, the default, makes handshakes of the reference with itself, every combination once
 a round, and prints CPU of both ends, wall time, bytes and flights, with ratios to X25519 of
 the same rounds and the cost of the primitives beneath.
 
 cost sandbox starts guests from bytes, from the disk cache, from compiled code and from a
 pool, up to an instance and up to a checked first result, and prints the cost of fuel and of
-the runtime's own deadline, beside what others publish.
+the runtime's own deadline, beside what others publish. Guests in C are measured a second time
+as wasm-opt leaves them, where that is installed.
+
+cost router runs graphs in ONNX Runtime over sizes from 512 B to 16 MiB, by way of copies
+and over the caller's own memory in turn, and prints the curve of the ratios.
+
+cost loadgen plays the four scenarios of MLPerf's LoadGen over a router's decide operation, at
+full length, with its early stopping: SingleStream, MultiStream, Offline with 24,576 samples, and
+the highest rate of Server whose p99 is shown to be under --bound.
 
 On shared cores trust ratios, not times.`,
-		Example: "  assay cost\n  assay cost --rounds 2000 --chain 'ECDSA P-256'\n  assay cost sandbox --rounds 50",
+		Example: "  assay cost\n  assay cost --rounds 2000 --chain 'ECDSA P-256'\n  assay cost sandbox --rounds 50\n  assay cost router --library ./libonnxruntime.so.1\n  assay cost loadgen --duration 60s --bound 20ms -o loadgen.md",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
 			case len(args) == 0 || args[0] == "tls":
 				return a.runCost(cmd.Context(), f)
 			case args[0] == "sandbox":
 				return a.runColdStart(cmd.Context(), f)
+			case args[0] == "router":
+				return a.runCopyCurve(cmd.Context(), f)
+			case args[0] == "loadgen":
+				return a.runLoadGen(cmd.Context(), f)
 			}
-			return usagef("cost of %q is not measured: want tls or sandbox", args[0])
+			return usagef("cost of %q is not measured: want tls, sandbox, router or loadgen", args[0])
 		},
 	}
 	fl := cmd.Flags()
-	fl.IntVar(&f.rounds, "rounds", 100, "handshakes of every combination, samples of every start; 2,000 and 100 give a p99")
+	fl.IntVar(&f.rounds, "rounds", 100, "handshakes of every combination, samples of every start, rounds of every size; 2,000 and 100 give a p99")
 	fl.StringArrayVar(&f.chains, "chain", nil, "certificate chain to measure (repeatable; default: all)")
 	fl.BoolVar(&f.tcp, "tcp", false, "over loopback TCP in place of a pipe in memory")
+	fl.StringVar(&f.library, "library", "", "file or folder of ONNX Runtime (default: $ASSAY_ONNXRUNTIME, or where pip, npm and the system put it)")
+	fl.StringVar(&f.loadGen.target, "target", "", "loadgen: file or URL of the router (default: the reference stack)")
+	fl.DurationVar(&f.loadGen.duration, "duration", time.Minute, "loadgen: least duration of a scenario; LoadGen asks for 10m")
+	fl.DurationVar(&f.loadGen.bound, "bound", 20*time.Millisecond, "loadgen: bound of Server's p99")
 	fl.BoolVar(&f.json, "json", false, "print JSON in place of Markdown")
 	fl.StringVarP(&f.out, "out", "o", "", "file to write to (default: standard output)")
 	return cmd

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strings"
 	"text/tabwriter"
@@ -16,6 +17,7 @@ import (
 	"github.com/assay-bench/assay/reports"
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/suites"
+	"github.com/assay-bench/assay/suites/peers"
 )
 
 // table is what a list prints: the first column identifies a row.
@@ -27,9 +29,10 @@ type table struct {
 func (a *app) listCommand() *cobra.Command {
 	var asJSON bool
 	var proof string
+	var stacks []peers.Stack
 	lists := map[string]func(*suites.Suite) table{
 		"requirements": func(s *suites.Suite) table { return listRequirements(s, proof) },
-		"checks":       listChecks,
+		"checks":       func(s *suites.Suite) table { return listChecks(s, stacks) },
 		"profiles":     func(*suites.Suite) table { return listProfiles() },
 		"features":     func(*suites.Suite) table { return listFeatures() },
 		"defects":      listDefects,
@@ -51,6 +54,9 @@ func (a *app) listCommand() *cobra.Command {
 			}
 			suite, err := newSuite()
 			if err != nil {
+				return err
+			}
+			if stacks, err = peers.Stacks(); err != nil {
 				return err
 			}
 			if asJSON {
@@ -90,6 +96,16 @@ func (t table) writeJSON(w io.Writer) error {
 	return err
 }
 
+// passing names the stacks that pass a check.
+func passing(stacks []peers.Stack, check string) (names []string) {
+	for _, s := range stacks {
+		if slices.Contains(s.Passes, check) {
+			names = append(names, s.Name)
+		}
+	}
+	return names
+}
+
 // listRequirements says for each row which checks cover it and whether a kill of one was seen.
 func listRequirements(s *suites.Suite, proofDir string) table {
 	t := table{head: []string{"requirement", "level", "basis", "proven", "checks", "statement"}}
@@ -110,8 +126,9 @@ func listRequirements(s *suites.Suite, proofDir string) table {
 	return t
 }
 
-func listChecks(s *suites.Suite) table {
-	t := table{head: []string{"check", "cases", "under", "needs", "kills", "title"}}
+// listChecks says of each check also which stacks of other projects pass it.
+func listChecks(s *suites.Suite, stacks []peers.Stack) table {
+	t := table{head: []string{"check", "cases", "under", "needs", "kills", "passes on", "title"}}
 	for _, c := range s.Checks() {
 		var needs, under, kills []string
 		for _, f := range c.Needs {
@@ -128,7 +145,8 @@ func listChecks(s *suites.Suite) table {
 			}
 		}
 		t.rows = append(t.rows, []string{
-			c.ID, fmt.Sprint(max(1, len(c.Cases))), strings.Join(under, " "), strings.Join(needs, " "), strings.Join(kills, " "), c.Title,
+			c.ID, fmt.Sprint(max(1, len(c.Cases))), strings.Join(under, " "), strings.Join(needs, " "), strings.Join(kills, " "),
+			strings.Join(passing(stacks, c.ID), "; "), c.Title,
 		})
 	}
 	return t

@@ -83,6 +83,7 @@ func TestPeerOfAnotherProject(t *testing.T) {
 	if got := statuses(b, "rpc/wire/seq-echo"); got[results.NotClaimed] == 0 || len(got) != 1 {
 		t.Errorf("seq-echo: %v, want not claimed only", got)
 	}
+	listedPasses(t, "grpc-go's interop server", b)
 }
 
 // TestWrongClaimIsRed claims what the server does not have.

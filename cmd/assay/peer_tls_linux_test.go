@@ -172,7 +172,7 @@ func TestOpenSSLServer(t *testing.T) {
 	peerPKI(t, dir, ecdsaKey)
 	started(t, addr, dir, openssl, "s_server", "-accept", addr, "-cert", "leaf.pem", "-key", "key.pem", "-cert_chain", "inter.pem", "-www", "-quiet")
 	_, b := assayIn(t, dir, "run", "tls", "--target", "tls://"+addr, "--sni", "server.test", "--ca", "root.pem", "--app", "http")
-	classical(t, b)
+	classical(t, "OpenSSL 3.0, server", b)
 }
 
 // TestGnuTLSServer does the same with a second classical library.
@@ -182,11 +182,11 @@ func TestGnuTLSServer(t *testing.T) {
 	_, port, _ := net.SplitHostPort(addr)
 	started(t, addr, dir, gnutls, "--http", "--port", port, "--x509certfile", "chain.pem", "--x509keyfile", "key.pem", "--priority", "NORMAL:-VERS-ALL:+VERS-TLS1.3")
 	_, b := assayIn(t, dir, "run", "tls", "--target", "tls://"+addr, "--sni", "server.test", "--ca", "root.pem", "--app", "http")
-	classical(t, b)
+	classical(t, "GnuTLS 3.7, server", b)
 }
 
 // classical holds what is true of every sound server without post-quantum groups.
-func classical(t *testing.T, b *results.Bundle) {
+func classical(t *testing.T, stack string, b *results.Bundle) {
 	t.Helper()
 	if n := b.Verdicts.Count(results.Broken) + b.Verdicts.Count(results.Unproven); n != 0 {
 		t.Errorf("%d verdicts are broken or unproven", n)
@@ -198,6 +198,7 @@ func classical(t *testing.T, b *results.Bundle) {
 		t.Errorf("%d cases on key exchange are not claimed, want those of every post-quantum group", n)
 	}
 	wantVerdict(t, b, "tls/hello/key-share-present#absent", results.Pass)
+	listedPasses(t, stack, b)
 	logFindings(t, b)
 }
 
@@ -218,6 +219,7 @@ https.createServer({cert:fs.readFileSync('chain.pem'),key:fs.readFileSync('key.p
 		wantVerdict(t, b, "tls/kex/hybrid-negotiated#"+group, results.Pass)
 	}
 	wantVerdict(t, b, "claims/tls.mldsa", results.Pass)
+	listedPasses(t, "OpenSSL 3.5 in Node.js, server", b)
 	logFindings(t, b)
 }
 
@@ -230,13 +232,14 @@ func clientTarget(t *testing.T, dir, name, hook string, claims ...string) {
 	}
 }
 
-func judgeClientPeer(t *testing.T, dir string) *results.Bundle {
+func judgeClientPeer(t *testing.T, stack, dir string) *results.Bundle {
 	t.Helper()
 	_, b := assayIn(t, dir, "run", "tls", "--target", "target.yaml", "--workers", "2")
 	if n := b.Verdicts.Count(results.Broken) + b.Verdicts.Count(results.Unproven); n != 0 {
 		t.Errorf("%d verdicts are broken or unproven", n)
 	}
 	wantVerdict(t, b, "claims/tls.client", results.Pass)
+	listedPasses(t, stack, b)
 	logFindings(t, b)
 	return b
 }
@@ -257,7 +260,7 @@ func TestOpenSSLClient(t *testing.T) {
 	openssl, dir := lookPeer(t, "openssl"), t.TempDir()
 	clientTarget(t, dir, "openssl s_client",
 		openssl+" s_client -connect {host}:{port} -servername {sni} -CAfile {ca} -verify_return_error -tls1_3 -brief", "tls.client")
-	b := judgeClientPeer(t, dir)
+	b := judgeClientPeer(t, "OpenSSL 3.0, client", dir)
 	for _, key := range []string{"tls/hello/retry-group-valid#unoffered", "tls/hello/session-id-echo#wrong-echo", "tls/hello/record-version-of-client"} {
 		wantVerdict(t, b, key, results.Pass)
 	}
@@ -276,7 +279,7 @@ s.on('data',()=>{});s.on('error',e=>{console.error(e.code||e.message);process.ex
 		t.Fatal(err)
 	}
 	clientTarget(t, dir, "node 26", node+" dial.js {host} {port} {sni} {ca}", "tls.client", "tls.client-hybrid", "tls.client-mldsa")
-	b := judgeClientPeer(t, dir)
+	b := judgeClientPeer(t, "OpenSSL 3.5 in Node.js, client", dir)
 	for _, key := range []string{
 		"tls/kex/client-share-layout#first-hello", "tls/kex/implicit-rejection#random-ciphertext",
 		"tls/auth/mldsa-chain-verified-by-client", "tls/auth/signature-valid#mldsa", "tls/auth/context-empty#context",

@@ -24,7 +24,7 @@ func runtimeTarget(t *testing.T, name, command string) (dir string) {
 
 // judgeRuntime holds what is true of every sound runtime: results and traps are as the specification says, what
 // only assay's sandbox has is not claimed.
-func judgeRuntime(t *testing.T, dir string) {
+func judgeRuntime(t *testing.T, stack, dir string) {
 	t.Helper()
 	_, b := assayIn(t, dir, "run", "sandbox", "--target", "target.yaml")
 	if n := b.Verdicts.Count(results.Broken) + b.Verdicts.Count(results.Unproven); n != 0 {
@@ -37,7 +37,7 @@ func judgeRuntime(t *testing.T, dir string) {
 	if got[results.Pass] < 10 || got[results.NotClaimed] < 50 {
 		t.Errorf("verdicts %v, want 10 passes at least and everything else not claimed", got)
 	}
-	t.Logf("%s: %v", filepath.Base(dir), got)
+	listedPasses(t, stack, b)
 }
 
 // nodeRun is run-wasm on V8. WASI functions answer ENOSYS: no guest of these cases calls one.
@@ -63,7 +63,7 @@ func TestNodeRuntime(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "run.cjs"), []byte(nodeRun), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	judgeRuntime(t, dir)
+	judgeRuntime(t, "V8 in Node.js", dir)
 }
 
 const wasmtimeRun = `import sys, math, struct, wasmtime
@@ -103,5 +103,5 @@ func TestWasmtimeRuntime(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "run.py"), []byte(strings.TrimLeft(wasmtimeRun, "\n")), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	judgeRuntime(t, dir)
+	judgeRuntime(t, "wasmtime", dir)
 }

@@ -278,6 +278,7 @@ func describeRun(suite *suites.Suite, f runFlags, plan suites.Plan, chosen *chos
 		Target: chosen.meta, Host: aboutHost(), Seed: f.seed, Profile: profile, Patterns: patterns,
 		Basis: f.basis, Probing: !f.noProbe, Started: time.Now().UTC().Truncate(time.Second),
 		Plan: plan.Planned, Requirements: plan.Requirements, LeftOut: plan.LeftOut, NotRun: plan.NotRun, AllowHosts: hosts,
+		Calibration: lastCalibration(),
 	}
 }
 

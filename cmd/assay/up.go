@@ -23,6 +23,7 @@ type upFlags struct {
 	hollow       string
 	defects      []string
 	readDeadline time.Duration
+	routerModel  string
 }
 
 func (a *app) upCommand() *cobra.Command {
@@ -31,13 +32,18 @@ func (a *app) upCommand() *cobra.Command {
 		Use: "up", GroupID: "target", Args: none,
 		Short: "start the reference stack on loopback and print its endpoints",
 		Long: `up starts the reference stack on loopback ports that the kernel chooses and prints
-one JSON line with its endpoints and claims. It drains and ends on SIGTERM.`,
+one JSON line with its endpoints and claims. It drains and ends on SIGTERM.
+
+--router-model starts the router with another text encoder than the embedded one: the teacher
+that "assay models pull" fetches, which ONNX Runtime executes. A file that the built-in manifest
+does not list is refused, and so is one that nothing here executes.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.runUp(cmd.Context(), f) },
 	}
 	fl := cmd.Flags()
 	fl.BoolVar(&f.watchStdin, "watch-stdin", false, "end when standard input ends")
 	fl.StringVar(&f.hollow, "hollow", "", "serve a target that implements nothing")
 	fl.StringArrayVar(&f.defects, "defect", nil, "plant a defect (repeatable)")
+	fl.StringVar(&f.routerModel, "router-model", "", "file of the router's text encoder (default: the embedded table)")
 	fl.DurationVar(&f.readDeadline, "read-deadline", 5*time.Second, "for the first byte and each whole frame")
 	return cmd
 }
@@ -63,7 +69,7 @@ func (a *app) runUp(ctx context.Context, f upFlags) error {
 		return err
 	}
 	s, err := stack.Start(context.WithoutCancel(ctx), stack.Config{
-		Version: version, Defects: set, ReadDeadline: f.readDeadline,
+		Version: version, Defects: set, ReadDeadline: f.readDeadline, RouterModel: f.routerModel,
 		Logger: slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/assay-bench/assay/reports"
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/results/seal"
+	"github.com/assay-bench/assay/suites/gate"
 	"github.com/assay-bench/assay/suites/runner"
 )
 
@@ -83,12 +84,15 @@ func (a *app) runJudge(dir string, asJSON bool) error {
 	if err != nil {
 		return usage(err)
 	}
-	v := runner.Verdicts(suite, b.Run, b.Evidence)
+	v := rulesOf(suite, b).Verdicts(b.Run, b.Evidence)
 	if b.Verdicts == nil {
 		if err := results.WriteVerdicts(dir, v, uint64(len(b.Evidence))); err != nil {
 			return err
 		}
-		b.Run, b.Verdicts = runner.Complete(b.Run, b.Evidence), &v
+		if b.Run.Kind != gate.Kind && b.Run.Kind != gate.BenchKind {
+			b.Run = runner.Complete(b.Run, b.Evidence)
+		}
+		b.Verdicts = &v
 		if err := writeViews(b); err != nil {
 			return err
 		}
@@ -151,17 +155,21 @@ func (a *app) runVerify(dir string) error {
 	if b.Verdicts == nil {
 		return mismatch(fmt.Errorf("%s has no verdicts", dir))
 	}
-	if b.Run.Suite.Digest != suite.Digest() {
+	judge := rulesOf(suite, b)
+	if b.Run.Suite.Digest != judge.Digest() {
 		return usagef("%s was judged by suite %s (%.12s), this program has %s (%.12s): verify it with the program that wrote it",
-			dir, b.Run.Suite.Version, b.Run.Suite.Digest, aboutTool().Version, suite.Digest())
+			dir, b.Run.Suite.Version, b.Run.Suite.Digest, aboutTool().Version, judge.Digest())
 	}
 	if err := sameSeal(manifest, b); err != nil {
 		return mismatch(err)
 	}
-	if err := suite.CheckPlan(b.Run, b.Evidence); err != nil {
+	if err := judge.CheckPlan(b.Run, b.Evidence); err != nil {
 		return mismatch(err)
 	}
-	if err := sameVerdicts(*b.Verdicts, runner.Verdicts(suite, b.Run, b.Evidence)); err != nil {
+	if err := sameVerdicts(*b.Verdicts, judge.Verdicts(b.Run, b.Evidence)); err != nil {
+		return mismatch(err)
+	}
+	if err := gate.CheckProfiles(dir, b.Evidence); err != nil {
 		return mismatch(err)
 	}
 	if err := sameViews(b); err != nil {

@@ -2,8 +2,11 @@ package main
 
 import (
 	"github.com/assay-bench/assay/suites"
+	"github.com/assay-bench/assay/suites/gate"
+	"github.com/assay-bench/assay/suites/load"
 	"github.com/assay-bench/assay/suites/perf"
 	"github.com/assay-bench/assay/suites/prove"
+	"github.com/assay-bench/assay/suites/router"
 	"github.com/assay-bench/assay/suites/rpc"
 	"github.com/assay-bench/assay/suites/sandbox"
 	"github.com/assay-bench/assay/suites/tls"
@@ -13,7 +16,10 @@ import (
 // newSuite puts the areas together. A new area of specification is one line here.
 func newSuite() (*suites.Suite, error) {
 	var areas []suites.Area
-	for _, area := range []func() (suites.Area, error){suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, sandbox.Claims, rpc.Area, tls.Area, tpm.Area, sandbox.Area, perf.Area} {
+	for _, area := range []func() (suites.Area, error){
+		suites.Frame, rpc.Claims, tls.Claims, tpm.Claims, sandbox.Claims, router.Claims,
+		rpc.Area, tls.Area, tpm.Area, sandbox.Area, router.Area, perf.Area, load.Area, gate.Area,
+	} {
 		a, err := area()
 		if err != nil {
 			return nil, err
@@ -29,5 +35,6 @@ func sentinels() []prove.Sentinel {
 		{Face: "rpc", Case: "rpc/wire/four-transports#framed"},
 		{Face: "grpc", Case: "rpc/wire/grpc-interop#empty_unary"},
 		{Face: "tls", Case: "tls/kex/hybrid-negotiated#x25519mlkem768"},
+		{Face: "router", Case: "router/decide/tie-stable"},
 	}
 }

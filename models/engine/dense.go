@@ -112,17 +112,13 @@ func newDense(l Layer, left int) (dense, error) {
 // same inputs give the same bits on every run.
 func (d *dense) apply(x []float32) []float32 {
 	y := slices.Clone(d.bias)
-	for i, v := range x {
-		row := d.weights[i*d.out : (i+1)*d.out]
-		for j, w := range row {
-			y[j] += float32(v * w) // the conversion forbids a fused multiply-add, which some processors lack
-		}
-	}
-	d.activation.apply(y)
+	Combine(y, x, d.weights)
+	d.activation.Apply(y)
 	return y
 }
 
-func (a Activation) apply(y []float32) {
+// Apply replaces a row by the activation of it.
+func (a Activation) Apply(y []float32) {
 	switch a {
 	case ReLU:
 		for i, v := range y {

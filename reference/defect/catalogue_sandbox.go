@@ -37,6 +37,10 @@ const (
 	SandboxDescriptorsKept         Name = "sandbox.descriptors-kept"
 	SandboxTrappedReused           Name = "sandbox.trapped-reused"
 	SandboxSpinBlocks              Name = "sandbox.spin-blocks"
+	SandboxLongCallsUnbounded      Name = "sandbox.long-calls-unbounded"
+	SandboxDepthShallow            Name = "sandbox.depth-shallow"
+	SandboxPagesHalved             Name = "sandbox.pages-halved"
+	SandboxSlicesLong              Name = "sandbox.slices-long"
 	SandboxViewRecycled            Name = "sandbox.view-recycled"
 	SandboxHandlesShared           Name = "sandbox.handles-shared"
 	SandboxCacheOpen               Name = "sandbox.cache-open"
@@ -48,6 +52,8 @@ const (
 	SandboxReloadMixed             Name = "sandbox.reload-mixed"
 	SandboxReloadDrops             Name = "sandbox.reload-drops"
 	SandboxRefusedReplaces         Name = "sandbox.refused-replaces"
+	SandboxRefusedElsewhere        Name = "sandbox.refused-elsewhere"
+	SandboxRefusedUnnamed          Name = "sandbox.refused-unnamed"
 	SandboxRefusedAs500            Name = "sandbox.refused-as-500"
 	SandboxCanaryIgnored           Name = "sandbox.canary-ignored"
 	SandboxVersionRollback         Name = "sandbox.version-rollback"
@@ -56,6 +62,10 @@ const (
 	SandboxAccountingDrifts        Name = "sandbox.accounting-drifts"
 	SandboxColdstartHidden         Name = "sandbox.coldstart-hidden"
 	SandboxColdstartUnchecked      Name = "sandbox.coldstart-unchecked"
+	SandboxColdstartSwapped        Name = "sandbox.coldstart-swapped"
+	SandboxColdstartCacheUnread    Name = "sandbox.coldstart-cache-unread"
+	SandboxOverheadHidden          Name = "sandbox.overhead-hidden"
+	SandboxNaiveUnwatched          Name = "sandbox.naive-unwatched"
 	SandboxNnWrong                 Name = "sandbox.nn-wrong"
 	SandboxNnBadHandleOk           Name = "sandbox.nn-bad-handle-ok"
 	SandboxNnEncodingIgnored       Name = "sandbox.nn-encoding-ignored"
@@ -68,6 +78,8 @@ const (
 	SandboxProxyStartBeforeCreate  Name = "sandbox.proxy-start-before-create"
 	SandboxProxyConfigIgnored      Name = "sandbox.proxy-config-ignored"
 	SandboxProxyHeadersLost        Name = "sandbox.proxy-headers-lost"
+	SandboxProxyRequestUnedited    Name = "sandbox.proxy-request-unedited"
+	SandboxProxyRemovedSent        Name = "sandbox.proxy-removed-sent"
 	SandboxProxyMissingGetOk       Name = "sandbox.proxy-missing-get-ok"
 	SandboxProxyPairsBigEndian     Name = "sandbox.proxy-pairs-big-endian"
 	SandboxProxyTruncatedPairsOk   Name = "sandbox.proxy-truncated-pairs-ok"
@@ -119,6 +131,10 @@ var catalogueSandbox = []Entry{
 	{SandboxDescriptorsKept, "a pooled instance keeps its open files"},
 	{SandboxTrappedReused, "a trapped instance goes back to the pool"},
 	{SandboxSpinBlocks, "one call at a time runs in the whole sandbox"},
+	{SandboxDepthShallow, "recursion stops at a tenth of the limit"},
+	{SandboxPagesHalved, "a memory grows to half of the tier's pages"},
+	{SandboxSlicesLong, "a guest gets 4,000 times the fuel before it comes to a safepoint"},
+	{SandboxLongCallsUnbounded, "every long call runs at once, on all processors"},
 	{SandboxViewRecycled, "the buffer of a closed memory goes to the next instance while a view of it is in use"},
 	{SandboxHandlesShared, "graph and context handles are one table for all instances"},
 	{SandboxCacheOpen, "the compilation cache is readable by everyone"},
@@ -130,6 +146,8 @@ var catalogueSandbox = []Entry{
 	{SandboxReloadMixed, "for a while after a reload answers carry the new version's tag with the old version's result"},
 	{SandboxReloadDrops, "a reload ends calls in flight with 503"},
 	{SandboxRefusedReplaces, "a refused upload takes the old version out of service"},
+	{SandboxRefusedElsewhere, "every refusal names a step that did not refuse"},
+	{SandboxRefusedUnnamed, "a refusal gives no reason"},
 	{SandboxRefusedAs500, "refusals have status 500"},
 	{SandboxCanaryIgnored, "a version whose canary fails is published"},
 	{SandboxVersionRollback, "a lower or equal version is taken"},
@@ -138,6 +156,10 @@ var catalogueSandbox = []Entry{
 	{SandboxAccountingDrifts, "closing an instance gives back one page less"},
 	{SandboxColdstartHidden, "the statistics leave out start and end points"},
 	{SandboxColdstartUnchecked, "the answer is not compared in the measurement of a cold start"},
+	{SandboxColdstartSwapped, "the percentiles of a measurement change places"},
+	{SandboxColdstartCacheUnread, "a start from disk compiles the module again"},
+	{SandboxOverheadHidden, "the naive column is left out of the measurement of overheads"},
+	{SandboxNaiveUnwatched, "the naive form is measured on a runtime that watches no context"},
 	{SandboxNnWrong, "compute scales its output by 1.01"},
 	{SandboxNnBadHandleOk, "an unknown graph or context answers success"},
 	{SandboxNnEncodingIgnored, "every encoding is taken for the registered one"},
@@ -150,6 +172,8 @@ var catalogueSandbox = []Entry{
 	{SandboxProxyStartBeforeCreate, "proxy_on_vm_start comes before proxy_on_context_create"},
 	{SandboxProxyConfigIgnored, "false from vm_start or configure is ignored"},
 	{SandboxProxyHeadersLost, "replaced header values do not reach the upstream"},
+	{SandboxProxyRequestUnedited, "the upstream gets the headers as the client sent them"},
+	{SandboxProxyRemovedSent, "response headers that the filter removed reach the client"},
 	{SandboxProxyMissingGetOk, "getting a missing header is OK with an empty value"},
 	{SandboxProxyPairsBigEndian, "counts in header maps are big-endian"},
 	{SandboxProxyTruncatedPairsOk, "a truncated map is taken as far as it goes"},

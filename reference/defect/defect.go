@@ -29,7 +29,9 @@ func Catalogue() []Entry {
 }
 
 // all lists the defects of every area.
-func all() []Entry { return slices.Concat(catalogue[:], catalogueTLS, catalogueTPM, catalogueSandbox) }
+func all() []Entry {
+	return slices.Concat(catalogue[:], catalogueTLS, catalogueTPM, catalogueSandbox, catalogueRouter, catalogueRouterChat)
+}
 
 // Set is a selection of defects. The zero value is empty: the correct implementation. A Set is
 // immutable and safe for concurrent use.
@@ -67,6 +69,9 @@ func (s Set) On(n Name) bool {
 	_, on := s.on[n]
 	return on
 }
+
+// Any reports whether any defect is planted.
+func (s Set) Any() bool { return len(s.on) > 0 }
 
 // Names returns the planted defects, sorted. It is never nil, so that it encodes as a JSON list.
 func (s Set) Names() []Name {

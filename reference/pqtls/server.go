@@ -200,10 +200,11 @@ func (s *Server) drain() error {
 	}
 	s.draining = true
 	close(s.stopped)
+	err := s.listener.Close() // before a client hears of the end and comes again
 	for c := range s.conns {
 		c.wake()
 	}
-	if err := s.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+	if err != nil && !errors.Is(err, net.ErrClosed) {
 		return fmt.Errorf("pqtls: close the listener: %w", err)
 	}
 	return nil

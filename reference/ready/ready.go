@@ -30,6 +30,9 @@ type Endpoints struct {
 	TPM          string `json:"tpm,omitempty"`           // HTTP API: sealed cache and quotes
 	Sandbox      string `json:"sandbox,omitempty"`       // HTTP API: tenants, modules, calls
 	SandboxProxy string `json:"sandbox-proxy,omitempty"` // HTTP proxy with Proxy-Wasm filters
+	Router       string `json:"router,omitempty"`        // HTTP API: routers, policies, decisions, feedback
+	RouterGRPC   string `json:"router-grpc,omitempty"`   // the same over gRPC
+	OpenAI       string `json:"openai,omitempty"`        // OpenAI-compatible chat completions
 }
 
 // Claims say what the process is and which features it wants to be judged by.

@@ -166,8 +166,13 @@ func (s *Sandbox) refused(c *candidate, err error) error {
 	c.tenant.refusedAt(r.Step)
 	s.audit.add(c.tenant.id, c.name, EventRefused, r.Error())
 	s.cfg.Logger.Info("upload refused", "tenant", c.tenant.id, "module", c.name, "step", r.Step, "reason", r.Reason)
-	if s.cfg.Defects.On(defect.SandboxRefusedAs500) {
+	switch {
+	case s.cfg.Defects.On(defect.SandboxRefusedAs500):
 		return errors.New(r.Error())
+	case s.cfg.Defects.On(defect.SandboxRefusedElsewhere):
+		return &Refusal{Step: "upload", Reason: r.Reason}
+	case s.cfg.Defects.On(defect.SandboxRefusedUnnamed):
+		return &Refusal{Step: r.Step}
 	}
 	return r
 }
@@ -293,7 +298,7 @@ func (s *Sandbox) validate(ctx context.Context, c *candidate) error {
 
 func (s *Sandbox) rewrite(_ context.Context, c *candidate) (err error) {
 	c.rewritten, c.info, err = rewrite.Rewrite(c.module, rewrite.Options{
-		Depth: MaxCallDepth, Start: true, TableEntries: MaxTableEntries, Defects: s.rewriterDefects(),
+		Depth: s.callDepth(), Start: true, TableEntries: MaxTableEntries, Defects: s.rewriterDefects(),
 	})
 	if err != nil {
 		return refuse(StepRewrite, "%v", err)
@@ -336,6 +341,14 @@ func (s *Sandbox) runtimeConfig(e Engine) wazero.RuntimeConfig {
 	}
 	return c.WithCoreFeatures(api.CoreFeaturesV2).WithMemoryLimitPages(pages).WithDebugInfoEnabled(false).
 		WithCloseOnContextDone(s.cfg.Defects.On(defect.SandboxStartUnmetered))
+}
+
+// callDepth is how many frames of a guest may be in use at once.
+func (s *Sandbox) callDepth() uint32 {
+	if s.cfg.Defects.On(defect.SandboxDepthShallow) {
+		return MaxCallDepth / 10
+	}
+	return MaxCallDepth
 }
 
 // build admits, compiles and tries a version. It is held once, for the name that it will serve.
@@ -455,7 +468,12 @@ func (s *Sandbox) try(ctx context.Context, c *candidate, v *version) error {
 		c.module.Check(rewrite.Limits{TableEntries: MaxTableEntries}) != nil {
 		return nil // the planted defect admits it; nothing makes its table
 	}
-	i, err := v.instantiate(ctx)
+	turn := newTurn(v)
+	if err := turn.begin(ctx); err != nil {
+		return fmt.Errorf("admission of %s: %w", c.name, err)
+	}
+	defer turn.leave()
+	i, err := v.instantiate(ctx, turn)
 	if errors.Is(err, errInitialPages) {
 		return err
 	}

@@ -301,3 +301,20 @@ func TestUnmeteredEnds(t *testing.T) {
 		}
 	})
 }
+
+// TestRefusedInstanceGivesMemoryBack uploads a module whose data segment begins behind its memory: it is refused when
+// it is instantiated, after its memory was made.
+func TestRefusedInstanceGivesMemoryBack(t *testing.T) {
+	module := []byte("\x00asm\x01\x00\x00\x00" + "\x05\x03\x01\x00\x01" + // one page
+		"\x0b\x09\x01\x00\x41\x80\x80\x04\x0b\x01x") // at 65536: x
+	for _, engine := range []Engine{Compiler, Interpreter} {
+		r := newRig(t, Config{})
+		_, err := r.try("free", "outside", Upload{Wasm: module, ABI: Plain, Engine: engine})
+		if at := step(t, err); at != "instantiate" {
+			t.Errorf("%s: refused at %s: %v", engine, at, err)
+		}
+		if s := r.Stats().Tenants["free"]; s.MemoryBytes != 0 || s.Instances != 0 {
+			t.Errorf("%s: %d bytes and %d instances are left", engine, s.MemoryBytes, s.Instances)
+		}
+	}
+}

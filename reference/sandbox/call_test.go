@@ -245,10 +245,10 @@ func TestCallEndsWithItsCaller(t *testing.T) {
 
 func TestFuelDeterministic(t *testing.T) {
 	measure := func(r *rig, e Engine) int64 {
-		r.publish("pro", "fib", Upload{Engine: e})
+		r.publish("enterprise", "fib", Upload{Engine: e})
 		var fuel int64
 		for n := range 10 {
-			a, err := r.call("pro", "fib", "fib", "21")
+			a, err := r.call("enterprise", "fib", "fib", "21")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -265,10 +265,10 @@ func TestFuelDeterministic(t *testing.T) {
 		t.Errorf("compiled %d units, interpreted %d", compiled, interpreted)
 	}
 	r = newRig(t, bad(defect.SandboxFuelRandom))
-	r.publish("pro", "fib", Upload{})
+	r.publish("enterprise", "fib", Upload{})
 	used := map[int64]bool{}
 	for range 10 {
-		a, err := r.call("pro", "fib", "fib", "5")
+		a, err := r.call("enterprise", "fib", "fib", "5")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,9 +35,10 @@ const (
 const (
 	healthEvery   = 100
 	memoryEvery   = 1_000
+	campaignTime  = 2 * time.Millisecond
 	campaignBytes = 512 << 20 // that the resident set may grow by
 	largeModule   = 256 << 10 // such a guest takes seconds to compile and comes once in largeEvery
-	largeEvery    = 2_000
+	largeEvery    = 5_000
 )
 
 // TestCampaign feeds the engine guests that were mutated, spliced and broken: every one is refused, or runs
@@ -157,8 +158,8 @@ func (c *campaign) number(variable, text string) int64 {
 
 func tenantOf(worker int, tier Tier) string { return fmt.Sprintf("%s-%d", tier, worker) }
 
-// tenant has the memory and the places of its tier, but the CPU time of the Free tier: most mutants that run
-// for long run for ever.
+// tenant has the memory and the places of its tier, but campaignTime: most mutants that run for long run for ever, and
+// with the time of the Free tier two thirds of a campaign were spent in those.
 func (c *campaign) tenant(id string, tier Tier) {
 	c.t.Helper()
 	if err := c.rig.SetTenant(id, Tenant{Tier: tier, Ed25519: c.rig.ed.Public().(ed25519.PublicKey)}); err != nil {
@@ -169,8 +170,7 @@ func (c *campaign) tenant(id string, tier Tier) {
 		c.t.Fatal(err)
 	}
 	quota := *set.quota.Load()
-	small, _ := Free.Quota()
-	quota.CPU, quota.Fuel = small.CPU, small.Fuel
+	quota.CPU, quota.Fuel = campaignTime, campaignTime.Milliseconds()*fuelPerMilli
 	set.quota.Store(&quota)
 }
 
@@ -222,6 +222,7 @@ func (c *campaign) execute(n int64, worker int, tally map[string]int64) {
 		}
 		return
 	}
+	defer e.account()
 	if _, err := c.rig.Upload(context.Background(), e.tenant, e.name, e.upload); !e.taken(err) {
 		return
 	}
@@ -302,6 +303,17 @@ func (e *execution) calls() {
 func (e *execution) small() int {
 	edges := [...]int{0, 1, -1, 2, 7, 16, 255, 1024, 65_535, 65_536}
 	return edges[e.IntN(len(edges))]
+}
+
+// account is zero once the module was refused or removed: nobody else uses the tenant.
+func (e *execution) account() {
+	t, err := e.rig.Sandbox.tenant(e.tenant)
+	if err != nil {
+		e.fail("account", err)
+	} else if n := t.memory.Load(); n != 0 {
+		t.memory.Store(0)
+		e.fail("account", fmt.Errorf("%d bytes of memory are left", n))
+	}
 }
 
 // called counts how a call ended. An internal trap is a panic of the engine that was contained.

@@ -71,7 +71,7 @@ func warm(tb testing.TB, function string) func(input []byte) []byte {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	i, err := v.take(tb.Context())
+	i, err := v.take(tb.Context(), newTurn(v))
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -65,7 +65,7 @@ type snapshot struct {
 
 // instantiate makes an instance and runs its start function under a quota of its own. The error is a *Trap,
 // or says what wazero or the tier has against the module.
-func (v *version) instantiate(ctx context.Context) (*instance, error) {
+func (v *version) instantiate(ctx context.Context, turn *turn) (*instance, error) {
 	quota := *v.tenant.quota.Load()
 	i := &instance{
 		id:      "i-" + strconv.FormatUint(v.sandbox.lastInstance.Add(1), 10),
@@ -75,10 +75,16 @@ func (v *version) instantiate(ctx context.Context) (*instance, error) {
 		bound:   map[string]*bound{},
 	}
 	i.ctx = context.WithValue(nn.WithState(context.Background(), i.models), instanceKey{}, i)
+	began := time.Now()
 	if err := i.create(); err != nil {
+		if i.linear.buf != nil { // wazero closes nothing after a data segment that does not fit
+			i.linear.Free()
+		}
 		return nil, err
 	}
+	v.tenant.allowance.use(&quota, time.Since(began))
 	v.tenant.instances.Add(1)
+	i.meter.turn = turn
 	if err := i.start(ctx, quota); err != nil {
 		i.close()
 		return nil, err
@@ -186,12 +192,16 @@ func (i *instance) metered(ctx context.Context, quota Quota, do func() error) (c
 	i.meter.begin(ctx, quota)
 	err = i.contained(do)
 	c.fuel, c.micros = i.meter.end()
+	i.version.tenant.allowance.use(&quota, time.Duration(c.micros)*time.Microsecond)
 	if err == nil {
 		return c, nil
 	}
 	class, text, exited := i.classify(err)
 	if exited {
 		return c, nil
+	}
+	if class == ClassFuel || class == ClassStack || class == ClassDeadline {
+		i.version.tenant.allowance.forfeit(&quota)
 	}
 	if class == ClassMemory && i.version.defects().On(defect.SandboxDiesOnAttack) {
 		os.Exit(2)

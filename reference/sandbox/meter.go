@@ -16,6 +16,9 @@ const (
 	// collector never waits longer than a slice takes (tens of microseconds).
 	fuelSlice = 100_000
 
+	// longSlice is fuelSlice with defect.SandboxSlicesLong: tens of milliseconds.
+	longSlice = 4_000 * fuelSlice
+
 	// fuelPerMilli makes the cap on units of a tier. The cheapest code spends 0.04 ns a unit: a cap below
 	// this would end such a guest before its promised milliseconds are over.
 	fuelPerMilli = 25_000_000
@@ -47,6 +50,7 @@ func (s *stop) Unwrap() error { return s.cause }
 type meter struct {
 	fuel    api.MutableGlobal
 	version *version
+	turn    *turn
 	defects defect.Set
 
 	ctx     context.Context
@@ -58,10 +62,17 @@ type meter struct {
 	free    int64 // nanoseconds in host functions that are not charged
 }
 
+func (m *meter) slice() int64 {
+	if m.defects.On(defect.SandboxSlicesLong) {
+		return longSlice
+	}
+	return fuelSlice
+}
+
 // begin starts a call with one slice of fuel.
 func (m *meter) begin(ctx context.Context, q Quota) {
 	m.ctx, m.quota = ctx, q
-	m.granted = min(fuelSlice, q.Fuel)
+	m.granted = min(m.slice(), q.Fuel)
 	m.fuel.Set(uint64(m.granted))
 	m.began, m.running, m.free = time.Now(), false, 0
 }
@@ -80,7 +91,7 @@ func (m *meter) end() (fuel, micros int64) {
 	return fuel, (nanos + 999) / 1000
 }
 
-// used is exact: the guest charges before it acts.
+// used is exact but for a trap in a short loop, which leaves up to four passes uncharged, always the same ones.
 func (m *meter) used() int64 { return m.granted - int64(m.fuel.Get()) }
 
 // cpu is the charged CPU time of the call in nanoseconds.
@@ -99,12 +110,20 @@ func (m *meter) refill() {
 	if s := m.over(m.granted - left); s != nil {
 		panic(s)
 	}
-	grant := int64(fuelSlice)
+	grant := m.slice()
 	if left < 0 {
 		grant -= left
 	}
 	m.granted += grant
 	m.fuel.Set(uint64(left + grant))
+	m.pause()
+}
+
+// pause lets other long calls have their turn. The wait is none of the guest's CPU time.
+func (m *meter) pause() {
+	if err := m.turn.pause(m.ctx, time.Duration(m.cpu())); err != nil {
+		panic(err)
+	}
 }
 
 // over says why the guest has to end, or nil.
@@ -154,6 +173,7 @@ func (m *meter) hosted(do func()) {
 	if s := m.interrupted(); s != nil {
 		panic(s)
 	}
+	m.pause()
 }
 
 // spin uses CPU time in the host until the quota or d is over.

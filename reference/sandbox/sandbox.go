@@ -38,6 +38,7 @@ type Sandbox struct {
 	audit     audit
 	scopes    scopes
 	spare     spare
+	slots     *slots
 	models    nn.Counters
 	compiling chan struct{}
 	serial    sync.Mutex    // only with defect.SandboxSpinBlocks
@@ -81,6 +82,7 @@ func newSandbox(ctx context.Context, cfg Config) (*Sandbox, error) {
 	}
 	return &Sandbox{
 		cfg: cfg, offers: o, tenants: map[string]*tenant{}, compiling: make(chan struct{}, compilations), bound: unmeteredBound,
+		slots: newSlots(cfg.Defects),
 		spare: spare{shared: cfg.Defects.On(defect.SandboxMemoryShared), recycled: cfg.Defects.On(defect.SandboxViewRecycled)},
 	}, nil
 }

@@ -22,6 +22,7 @@ type tenant struct {
 	running, runningMax atomic.Int64
 	instances, memory   atomic.Int64
 	calls, fuel, micros atomic.Int64
+	allowance           allowance
 
 	mu      sync.Mutex // guards the rest
 	set     Tenant

@@ -45,17 +45,18 @@ type Quota struct {
 	Fuel      int64         // units of one call: the reproducible cap
 	Pages     uint32        // of 64 KiB, in one instance
 	Instances int           // that run at the same time
+	Prompt    time.Duration // thread CPU time a second that waits for no slot; see slots
 }
 
 // Quota of the tier; ok is false for a tier that does not exist.
 func (t Tier) Quota() (q Quota, ok bool) {
 	switch t {
 	case Free:
-		q = Quota{CPU: 50 * time.Millisecond, Pages: 16, Instances: 1}
+		q = Quota{CPU: 50 * time.Millisecond, Pages: 16, Instances: 1, Prompt: 5 * time.Millisecond}
 	case Pro:
-		q = Quota{CPU: 200 * time.Millisecond, Pages: 64, Instances: 3}
+		q = Quota{CPU: 200 * time.Millisecond, Pages: 64, Instances: 3, Prompt: 50 * time.Millisecond}
 	case Enterprise:
-		q = Quota{CPU: time.Second, Pages: 256, Instances: 10}
+		q = Quota{CPU: time.Second, Pages: 256, Instances: 10, Prompt: time.Second}
 	default:
 		return Quota{}, false
 	}

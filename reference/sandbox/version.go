@@ -109,7 +109,7 @@ func (v *version) dropIdle() {
 }
 
 // take returns an instance in its first state.
-func (v *version) take(ctx context.Context) (*instance, error) {
+func (v *version) take(ctx context.Context, turn *turn) (*instance, error) {
 	v.mu.Lock()
 	if n := len(v.idle); n > 0 {
 		i := v.idle[n-1]
@@ -118,7 +118,7 @@ func (v *version) take(ctx context.Context) (*instance, error) {
 		return i, nil
 	}
 	v.mu.Unlock()
-	i, err := v.instantiate(ctx)
+	i, err := v.instantiate(ctx, turn)
 	if errors.Is(err, errInitialPages) {
 		return nil, &Trap{Class: ClassQuota, Text: err.Error()}
 	}
@@ -164,6 +164,9 @@ func (v *version) linearQuota() uint64 {
 		largest, _ := Enterprise.Quota()
 		pages = largest.Pages
 	}
+	if v.defects().On(defect.SandboxPagesHalved) {
+		pages /= 2
+	}
 	return uint64(pages) * pageBytes
 }
 
@@ -183,10 +186,16 @@ func (v *version) keep(i *instance) bool {
 
 // call runs one call on an instance of its own.
 func (v *version) call(ctx context.Context, c Call) (Answer, error) {
-	i, err := v.take(ctx)
+	turn := newTurn(v)
+	if err := turn.begin(ctx); err != nil {
+		return Answer{}, v.noted(&Trap{Class: ClassDeadline, Text: err.Error()})
+	}
+	defer turn.leave()
+	i, err := v.take(ctx, turn)
 	if err != nil {
 		return Answer{}, v.noted(err)
 	}
+	i.meter.turn = turn
 	a, err := i.serve(ctx, c)
 	v.put(i, err)
 	if v.sandbox.spare.recycled {

@@ -1,5 +1,5 @@
 // Package stack composes the reference servers into one process: the RPC port, the TLS ports with
-// their lab, the TPM and sandbox ports, and the admin HTTP port. It reads no flags and writes no output;
+// their lab, the TPM, sandbox and router ports, and the admin HTTP port. It reads no flags and writes no output;
 // a command does that around it.
 package stack
 
@@ -19,6 +19,8 @@ import (
 	"github.com/assay-bench/assay/reference/defect"
 	"github.com/assay-bench/assay/reference/pqtls/face"
 	"github.com/assay-bench/assay/reference/ready"
+	routerservice "github.com/assay-bench/assay/reference/router"
+	routerface "github.com/assay-bench/assay/reference/router/face"
 	"github.com/assay-bench/assay/reference/rpc/server"
 	"github.com/assay-bench/assay/reference/rpc/wire"
 	sandboxface "github.com/assay-bench/assay/reference/sandbox/face"
@@ -36,8 +38,9 @@ type Config struct {
 	IdleTimeout    time.Duration // 10 min
 	MaxFrame       int           // bytes; 16 MiB
 	MaxConnections int           // 4096
+	RouterModel    string        // file of the router's default model; the embedded one
 	DrainTimeout   time.Duration // for calls in flight at Shutdown; 5 s
-	Logger         *slog.Logger  // of the TLS, TPM and sandbox ports; discards
+	Logger         *slog.Logger  // of the TLS, TPM, sandbox and router ports; discards
 }
 
 // Name is what the stack claims to be.
@@ -50,7 +53,8 @@ func features() []string {
 		"tls.server", "tls.tls12", "tls.x25519mlkem768", "tls.secp256r1mlkem768", "tls.secp384r1mlkem1024",
 		"tls.mlkem1024", "tls.mldsa", "tls.tickets", "tls.staple", "tls.dual-certificate", "tls.mutual",
 		"tls.classical", "tls.mldsa-only", "tls.client", "tls.client-hybrid", "tls.client-mldsa", "tls.lab",
-		"sandbox.api", "sandbox.interpreter", "sandbox.nn", "sandbox.proxy"}
+		"sandbox.api", "sandbox.interpreter", "sandbox.nn", "sandbox.proxy",
+		"router.openai", "router.api", "router.grpc", "router.multimodal"}
 }
 
 // Stack is a running process's worth of servers.
@@ -62,6 +66,7 @@ type Stack struct {
 	tpm     *tpmface.Face
 	tpms    []tpm.Finding // the kinds of TPM that were tried, the last one works if any does
 	sandbox *sandboxface.Face
+	router  *routerface.Face
 	runWasm string // command line that runs a module; empty if there is none
 	cancel  context.CancelFunc
 	loops   sync.WaitGroup
@@ -111,7 +116,20 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 		sealed.Close()
 		return nil, errors.Join(err, adminListener.Close())
 	}
-	s := &Stack{cfg: effective(cfg, rpc.Config()), rpc: rpc, tls: tls, tpm: sealed, sandbox: box, failed: make(chan error, 4)}
+	router, err := routerface.Start(ctx, routerface.Config{
+		Defects: cfg.Defects, Registerer: registry, Logger: cfg.Logger, Router: routerservice.Config{Model: cfg.RouterModel},
+	})
+	if err != nil {
+		rpc.Close()
+		tls.Close()
+		sealed.Close()
+		box.Close()
+		return nil, errors.Join(err, adminListener.Close())
+	}
+	s := &Stack{
+		cfg: effective(cfg, rpc.Config()), rpc: rpc, tls: tls, tpm: sealed, sandbox: box, router: router,
+		failed: make(chan error, 5),
+	}
 	s.tpms = tpm.First(ctx)
 	if program, err := os.Executable(); err == nil { // else sandbox.run is not claimed
 		s.runWasm = runWasm(program, cfg.Defects)
@@ -165,7 +183,7 @@ func (s *Stack) run(ctx context.Context) {
 	ctx, s.cancel = context.WithCancel(ctx)
 	s.loops.Go(func() { s.watch(s.rpc.Serve()) })
 	s.loops.Go(func() { s.watch(s.admin.serve()) })
-	for _, failed := range []<-chan error{s.tls.Failed(), s.sandbox.Failed()} {
+	for _, failed := range []<-chan error{s.tls.Failed(), s.sandbox.Failed(), s.router.Failed()} {
 		s.loops.Go(func() {
 			select {
 			case err := <-failed:
@@ -176,6 +194,7 @@ func (s *Stack) run(ctx context.Context) {
 	}
 	context.AfterFunc(ctx, s.tls.Close)
 	context.AfterFunc(ctx, s.sandbox.Close)
+	context.AfterFunc(ctx, s.router.Close)
 	context.AfterFunc(ctx, s.tpm.Close)
 	context.AfterFunc(ctx, s.rpc.Close)
 	context.AfterFunc(ctx, s.admin.close)
@@ -192,12 +211,13 @@ func (s *Stack) Failed() <-chan error { return s.failed }
 
 // Ready returns the line that announces the stack.
 func (s *Stack) Ready() ready.Line {
-	rpc, tls, box := s.rpc.Addr().String(), s.tls.Addresses(), s.sandbox.Addresses()
+	rpc, tls, box, router := s.rpc.Addr().String(), s.tls.Addresses(), s.sandbox.Addresses(), s.router.Addresses()
 	line := ready.Line{
 		Endpoints: ready.Endpoints{
 			RPC: rpc, GRPC: rpc, Admin: s.admin.listener.Addr().String(),
 			TLS: tls.TLS, TLSClassical: tls.Classical, TLSMLDSA: tls.MLDSA, TLSMutual: tls.Mutual, TLSLab: tls.Lab,
 			TPM: s.tpm.Addr(), Sandbox: box.API, SandboxProxy: box.Proxy,
+			Router: router.HTTP, RouterGRPC: router.GRPC, OpenAI: router.HTTP,
 		},
 		Claims: ready.Claims{
 			Name: Name, Version: s.cfg.Version, Features: append(features(), s.tpmFeatures()...),
@@ -209,6 +229,9 @@ func (s *Stack) Ready() ready.Line {
 			Defects: s.cfg.Defects.Names(),
 			TLS:     &ready.TLS{ServerName: face.ServerName, Roots: s.tls.Roots(), App: "echo"},
 		},
+	}
+	if _, loaded := s.router.Engine(); loaded {
+		line.Claims.Features = append(line.Claims.Features, "router.onnx")
 	}
 	if s.runWasm != "" {
 		line.Claims.Features = append(line.Claims.Features, "sandbox.run")
@@ -247,9 +270,11 @@ func (s *Stack) Shutdown(ctx context.Context) error {
 		facesEnd.Go(func() { tpmErr = s.tpm.Shutdown(drain) })
 		var sandboxErr error
 		facesEnd.Go(func() { sandboxErr = s.sandbox.Shutdown(drain) })
+		var routerErr error
+		facesEnd.Go(func() { routerErr = s.router.Shutdown(drain) })
 		rpcErr := s.rpc.Shutdown(drain)
 		facesEnd.Wait()
-		if err := errors.Join(rpcErr, tlsErr, tpmErr, sandboxErr); err != nil {
+		if err := errors.Join(rpcErr, tlsErr, tpmErr, sandboxErr, routerErr); err != nil {
 			s.result = fmt.Errorf("drain: calls were cut off: %w", err)
 		}
 		s.cancel()

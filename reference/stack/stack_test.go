@@ -27,6 +27,7 @@ import (
 	"github.com/assay-bench/assay/fixtures/features"
 	"github.com/assay-bench/assay/fixtures/idl/behavepb"
 	"github.com/assay-bench/assay/reference/defect"
+	"github.com/assay-bench/assay/reference/router"
 	"github.com/assay-bench/assay/reference/stack"
 )
 
@@ -89,15 +90,21 @@ func TestReadyLine(t *testing.T) {
 	if tried := s.TPMs(); tried[len(tried)-1].Err == nil {
 		sealed = `,"tpm.cache","tpm.quote"`
 	}
+	onnx := "" // claimed where ONNX Runtime is found
+	if _, loaded := router.Engine(""); loaded {
+		onnx = `,"router.onnx"`
+	}
 	want := `{"endpoints":{"rpc":"` + e.RPC + `","grpc":"` + e.RPC + `","admin":"` + e.Admin + `","tls":"` + e.TLS +
 		`","tls-classical":"` + e.TLSClassical + `","tls-mldsa":"` + e.TLSMLDSA + `","tls-mutual":"` + e.TLSMutual +
-		`","tls-lab":"` + e.TLSLab + `","tpm":"` + e.TPM + `","sandbox":"` + e.Sandbox + `","sandbox-proxy":"` + e.SandboxProxy + `"},` +
+		`","tls-lab":"` + e.TLSLab + `","tpm":"` + e.TPM + `","sandbox":"` + e.Sandbox + `","sandbox-proxy":"` + e.SandboxProxy +
+		`","router":"` + e.Router + `","router-grpc":"` + e.RouterGRPC + `","openai":"` + e.OpenAI + `"},` +
 		`"claims":{"name":"assay reference stack","version":"1.2.3","features":["rpc.buffered","rpc.framed","rpc.ttheader",` +
 		`"rpc.ttheader-framed","rpc.behave","grpc.interop","grpc.behave","grpc.health","admin.http",` +
 		`"tls.server","tls.tls12","tls.x25519mlkem768","tls.secp256r1mlkem768","tls.secp384r1mlkem1024","tls.mlkem1024",` +
 		`"tls.mldsa","tls.tickets","tls.staple","tls.dual-certificate","tls.mutual","tls.classical","tls.mldsa-only",` +
 		`"tls.client","tls.client-hybrid","tls.client-mldsa","tls.lab",` +
-		`"sandbox.api","sandbox.interpreter","sandbox.nn","sandbox.proxy"` + sealed + `,"sandbox.run"],` +
+		`"sandbox.api","sandbox.interpreter","sandbox.nn","sandbox.proxy",` +
+		`"router.openai","router.api","router.grpc","router.multimodal"` + sealed + onnx + `,"sandbox.run"],` +
 		`"limits":{"readDeadlineMillis":5000,"maxFrameBytes":16777216,"maxDepth":64},"defects":["rpc.seq-zero"],` +
 		`"tls":{"serverName":"server.test","roots":` + string(roots) + `,"app":"echo"},"sandbox":{"runWasm":` + string(runWasm) + `}}}`
 	if string(line) != want {

@@ -1,9 +1,10 @@
-// Package backends serves upstreams that the harness owns, for targets that are proxies: the gRPC interop
-// service and an HTTP/1.1 echo, on loopback. Each witnesses what arrives, which no client of the proxy
+// Package backends serves upstreams that the harness owns, for targets that are proxies or routers: the gRPC
+// interop service, an HTTP/1.1 echo and the OpenAI chat API, on loopback. Each witnesses what arrives, which no client of the proxy
 // can fake. The package may not judge, and what it allocates for a request is bounded.
 package backends
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,8 +49,15 @@ type Options struct {
 	// Put records what arrives, with source upstream; nil witnesses nothing. It is called by many
 	// goroutines at once.
 	Put func(from results.Source, kind results.Kind, data any) error
+	// OpenAI is how many upstreams with the chat API there are, at most MaxOpenAI: openai-1, openai-2, …
+	OpenAI int
+	// Only leaves out all other upstreams.
+	Only bool
 	// Ports fixes the loopback port of a backend by its name, for a proxy that is configured already.
 	Ports map[string]int
+	// Host is the address that all listen on; empty: 127.0.0.1. Another one is for a network of the
+	// user's own, such as that between containers: whoever reaches it is answered.
+	Host string
 }
 
 // Backends are running upstreams.
@@ -63,7 +71,7 @@ type Backends struct {
 	err error // the first one of Put
 }
 
-// Start listens on loopback, on ports that the kernel chooses unless given, and serves until Stop or the
+// Start listens on loopback unless told otherwise, on ports that the kernel chooses unless given, and serves until Stop or the
 // end of ctx.
 func Start(ctx context.Context, o Options) (*Backends, error) {
 	b := &Backends{put: o.Put, endpoints: map[string]string{}}
@@ -71,12 +79,19 @@ func Start(ctx context.Context, o Options) (*Backends, error) {
 	if b.put == nil {
 		b.put = func(results.Source, results.Kind, any) error { return nil }
 	}
-	starts := map[string]func(net.Listener) func() error{GRPCInterop: b.serveInterop, HTTPEcho: b.serveEcho}
+	if o.OpenAI < 0 || o.OpenAI > MaxOpenAI {
+		return nil, fmt.Errorf("backends: %d upstreams with the chat API, want 0 to %d", o.OpenAI, MaxOpenAI)
+	}
+	starts := map[string]func(net.Listener) func() error{}
+	if !o.Only {
+		starts[GRPCInterop], starts[HTTPEcho] = b.serveInterop, b.serveEcho
+	}
+	for i := range o.OpenAI {
+		name := OpenAIPrefix + strconv.Itoa(i+1)
+		starts[name] = b.serveOpenAI(name)
+	}
 	for name, start := range starts {
-		addr := "127.0.0.1:0"
-		if port := o.Ports[name]; port != 0 {
-			addr = net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-		}
+		addr := net.JoinHostPort(cmp.Or(o.Host, "127.0.0.1"), strconv.Itoa(o.Ports[name]))
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("backend %s: %w", name, err), b.Stop())
@@ -118,11 +133,16 @@ func (b *Backends) shutAll() error {
 // witness records an arrival.
 func (b *Backends) witness(a Arrival) {
 	a.Path = a.Path[:min(len(a.Path), maxText)]
-	if err := b.put(results.FromUpstream, Arrived, a); err != nil {
+	b.record(a.Backend, Arrived, a)
+}
+
+// record keeps the first error of the recorder.
+func (b *Backends) record(backend string, kind results.Kind, data any) {
+	if err := b.put(results.FromUpstream, kind, data); err != nil {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if b.err == nil {
-			b.err = fmt.Errorf("backend %s: %w", a.Backend, err)
+			b.err = fmt.Errorf("backend %s: %w", backend, err)
 		}
 	}
 }

@@ -3,8 +3,8 @@ package echo
 import (
 	"context"
 	"fmt"
-	"net"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,11 +14,13 @@ import (
 	"github.com/assay-bench/assay/fixtures/idl/behavepb"
 	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/load"
+	"github.com/assay-bench/assay/scenarios/load/arrival"
 )
 
 // GRPC is a load.Caller: one echo call of the behave service. It is safe for concurrent use.
 type GRPC struct {
 	conn   *grpc.ClientConn
+	socket arrival.Socket
 	client behavepb.BehaveClient
 	req    *behavepb.Msg
 }
@@ -27,15 +29,20 @@ var _ load.Caller = (*GRPC)(nil)
 
 // NewGRPC prepares calls to an address; the connection is made by the first call.
 func NewGRPC(addr string, dial scenarios.DialFunc) (*GRPC, error) {
+	g := &GRPC{req: &behavepb.Msg{Body: []byte(strings.Repeat("x", BodySize))}}
 	conn, err := grpc.NewClient("passthrough:///"+addr,
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxReply)),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dial(ctx, "tcp", addr) }))
+		grpc.WithContextDialer(g.socket.Dialer(dial)))
 	if err != nil {
 		return nil, err
 	}
-	return &GRPC{conn, behavepb.NewBehaveClient(conn), &behavepb.Msg{Body: []byte(strings.Repeat("x", BodySize))}}, nil
+	g.conn, g.client = conn, behavepb.NewBehaveClient(conn)
+	return g, nil
 }
+
+// Age tells how long ago the reply came in, or a later one of the same connection.
+func (g *GRPC) Age() time.Duration { return g.socket.Age() }
 
 // Call makes one call and checks the size of what is echoed.
 func (g *GRPC) Call(ctx context.Context, _ uint64) error {

@@ -102,3 +102,6 @@ func Growth(evidence []results.Evidence) (grown int64, seq uint64, ok bool) {
 	}
 	return 0, 0, false
 }
+
+// PeakMemory is the largest resident memory that processes have had since they began, added up, in bytes.
+func PeakMemory(tree []chaos.Process) (int64, error) { return sum(tree, "VmHWM") }

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"io"
 	"testing"
 	"time"
 )
@@ -41,65 +40,23 @@ func (*nothing) open(_ context.Context, e *engine) (transport, error) {
 	return &nothing{e: e, r: e.recorder()}, nil
 }
 
-func (n *nothing) hand(id int64) {
+func (*nothing) ends() string { return "" }
+
+func (n *nothing) hand(id int64, _ bool) (brief bool) {
 	now := n.e.opt.now()
 	n.e.table.stamp(id, now)
 	n.e.finish(n.r, id, n.e.opt.now(), outcomeOK, "")
+	return false
 }
 
 func (*nothing) handedAll()  {}
 func (*nothing) stop() error { return nil }
 
-// BenchmarkPacerEmpty is the engine's own work for one arrival: pace, stamp,
-// finish, record.
-func BenchmarkPacerEmpty(b *testing.B) {
-	runs(b, func() Via { return &nothing{} })
-}
-
-// BenchmarkPoolEmpty adds the queue and the wake-up of workers.
-func BenchmarkPoolEmpty(b *testing.B) {
-	runs(b, func() Via { return repeat(func(context.Context, uint64) error { return nil }, 4) })
-}
-
 func BenchmarkRecord(b *testing.B) {
-	var r recorder
+	r := newRecorder(new(errorKinds))
 	at := int64(0)
 	for b.Loop() {
 		at = (at*25 + 7) & (1<<30 - 1)
 		r.add(0, at/8, at, outcomeOK, "")
 	}
-}
-
-// BenchmarkAsyncTCP is one arrival over loopback; x-bare is its cost relative to
-// the same frames written and read by two bare loops.
-func BenchmarkAsyncTCP(b *testing.B) {
-	s := serve(b, echo)
-	runs(b, func() Via { return s.mux(1) })
-	engine := b.Elapsed()
-	b.StopTimer()
-	bare := bareEcho(b, s)
-	b.ReportMetric(float64(engine)/float64(bare), "x-bare")
-}
-
-// bareEcho pipelines b.N frames without the engine.
-func bareEcho(b *testing.B, s *server) time.Duration {
-	c, err := dialTCP(b.Context(), s.addr)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	begin := time.Now()
-	go func() {
-		var buf []byte
-		for id := range b.N {
-			buf = frames{}.Request(buf[:0], uint64(id))
-			if _, err := c.Write(buf); err != nil {
-				return // the reader sees it too
-			}
-		}
-	}()
-	if _, err := io.CopyN(io.Discard, c, int64(b.N)*frameSize); err != nil {
-		b.Fatal(err)
-	}
-	return time.Since(begin)
 }

@@ -1,20 +1,37 @@
 package load
 
 import (
+	"context"
+	"fmt"
+	"math"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/assay-bench/assay/results/histogram"
+	"github.com/assay-bench/assay/scenarios/load/pace"
 )
 
-// engine is the state of one run, shared by the pacer and the transport.
+// pagesAhead is how many pages of intended times are ready before the pacer
+// needs them.
+const pagesAhead = 8
+
+// startLead is how far ahead of the first arrival the clock zero is put, so
+// that the pacer's thread is up by then.
+const startLead = time.Millisecond
+
+// engine is the state of one run, shared by the pacer and the transport. It
+// numbers arrivals among those of this node: 0, 1, …; ids that leave it are
+// those of the whole schedule.
 type engine struct {
-	opt     Options
-	offsets []int64 // intended times since t0; read only
-	pacer   *pacer
-	table   *table
-	series  *series
+	opt      Options
+	schedule Schedule
+	stripe   stripe
+	n        int64 // arrivals of this node
+	pacer    *pace.Pacer
+	table    *table
+	ledger   *ledger
 
 	t0            int64 // the clock at offset 0
 	startAt       time.Time
@@ -23,91 +40,224 @@ type engine struct {
 	finished      atomic.Int64  // arrivals recorded
 	done          chan struct{} // closed when all are recorded
 	ending        atomic.Bool   // the run is over: send nothing, blame nobody
-	pacerLateness *histogram.Histogram
+	pacerLateness histogram.Shared
 
-	mu        sync.Mutex // guards recorders
-	recorders []*recorder
-
-	progress sync.WaitGroup
-	quit     chan struct{} // ends the progress goroutine
+	running sync.WaitGroup // of the goroutines below
+	quit    chan struct{}  // ends them
 }
 
-func newEngine(offsets []int64, duration time.Duration, opt Options) *engine {
+// newEngine prepares n arrivals of a valid schedule.
+func newEngine(s Schedule, seg stripe, n int64, opt Options) *engine {
 	return &engine{
-		opt:           opt,
-		offsets:       offsets,
-		pacer:         &pacer{now: opt.now, spin: max(int64(opt.Spin), 0)},
-		table:         newTable(len(offsets)),
-		series:        newSeries(duration + opt.Drain),
-		done:          make(chan struct{}),
-		quit:          make(chan struct{}),
-		pacerLateness: histogram.New(),
+		opt:      opt,
+		schedule: s,
+		stripe:   seg,
+		n:        n,
+		pacer:    &pace.Pacer{Now: opt.now, Spin: max(int64(opt.Spin), 0)},
+		table:    newTable(n),
+		ledger:   newLedger(s.Length() + opt.Drain),
+		done:     make(chan struct{}),
+		quit:     make(chan struct{}),
 	}
 }
 
-func (e *engine) scheduled() int64 { return int64(len(e.offsets)) }
+// recorder returns where a goroutine records; others may share it.
+func (e *engine) recorder() *recorder { return e.ledger.recorder() }
 
-// recorder returns a new set of histograms for one goroutine.
-func (e *engine) recorder() *recorder {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	r := new(recorder)
-	e.recorders = append(e.recorders, r)
-	return r
-}
-
-// finish records the end of arrival id, unless it is not in flight. Whatever
+// finish records the end of arrival j, unless it is not in flight. Whatever
 // ends after its timeout is a timeout, with the time elapsed at the timeout.
-func (e *engine) finish(r *recorder, id, end int64, out outcome, kind string) bool {
-	start, ok := e.table.finish(id)
+func (e *engine) finish(r *recorder, j, end int64, out outcome, kind string) bool {
+	offset, start, ok := e.table.finish(j)
 	if !ok {
 		return false
 	}
+	end = max(end, start) // a reply to what was not sent yet
 	if limit := start + int64(e.opt.Timeout); end > limit {
 		end, out = limit, outcomeTimeout
 	}
-	intended := e.t0 + e.offsets[id]
-	r.add(intended, start, end, out, kind)
-	e.series.add(end-e.t0, end-intended, out)
-	if e.finished.Add(1) == e.scheduled() {
+	r.add(e.t0+offset, start, end, out, kind)
+	if e.finished.Add(1) == e.n {
 		close(e.done)
 	}
 	return true
 }
 
-// startProgress calls Options.Progress once a second until stopProgress.
-func (e *engine) startProgress() {
-	if e.opt.Progress == nil {
-		return
+// owned makes the intended times of this node's arrivals, in order.
+type owned struct {
+	from   source
+	stripe stripe
+	k      int64
+}
+
+func (o *owned) next() (int64, bool) {
+	for {
+		at, ok := o.from.next()
+		if !ok {
+			return 0, false
+		}
+		mine := o.stripe.slots == 1 || o.stripe.rank[o.k%o.stripe.slots] >= 0
+		o.k++
+		if mine {
+			return at, true
+		}
 	}
-	e.progress.Go(func() {
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for {
+}
+
+func (e *engine) owned() *owned { return &owned{from: e.schedule.source(), stripe: e.stripe} }
+
+// makePages writes the intended times page by page, ahead of the pacer.
+func (e *engine) makePages(ready chan<- *page) {
+	defer close(ready)
+	from := e.owned()
+	for i := int64(0); i*pageSize < e.n; i++ {
+		p := new(page)
+		for slot := range min(pageSize, e.n-i*pageSize) {
+			p.offsets[slot], _ = from.next() // the survey has counted them
+		}
+		e.table.put(i, p)
+		select {
+		case ready <- p:
+		case <-e.quit:
+			return
+		}
+	}
+}
+
+// begin sets the clock zero: now, or the wall-clock time that all nodes share.
+func (e *engine) begin() error {
+	lead := startLead
+	if at := e.opt.StartAt; !at.IsZero() {
+		// A clock that is ahead shows the common time late.
+		lead = time.Until(at.Add(e.opt.Clock.Offset))
+		if lead <= 0 {
+			return fmt.Errorf("load: the start time %s is %v past, give the nodes more time to get ready", at.Format(time.RFC3339Nano), -lead)
+		}
+		e.startAt = at
+	}
+	e.t0 = e.opt.now() + int64(lead)
+	if e.startAt.IsZero() {
+		e.startAt = time.Now().Add(lead)
+	}
+	return nil
+}
+
+// play hands every arrival to t at its intended time and waits for the end: all
+// finished, the drain limit, or ctx. It tells whether ctx ended it.
+func (e *engine) play(ctx context.Context, t transport) (interrupted bool) {
+	defer context.AfterFunc(ctx, e.pacer.Halt)()
+	e.collectEachSecond()
+	ready := make(chan *page, pagesAhead)
+	e.running.Go(func() { e.makePages(ready) })
+	paced := make(chan struct{})
+	go func() {
+		defer close(paced)
+		e.pacer.Lock()
+		e.pace(t, ready)
+		t.handedAll()
+	}()
+	<-paced
+	drain := time.NewTimer(e.opt.Drain)
+	defer drain.Stop()
+	if e.handed.Load() == e.n {
+		select {
+		case <-e.done:
+		case <-drain.C:
+		case <-ctx.Done():
+		}
+	}
+	return ctx.Err() != nil && e.finished.Load() < e.n
+}
+
+// perReading is how many arrivals that are due already may be handed on one
+// reading of the clock, as long as each hand is brief: together they take less
+// than 1 µs, and a reading costs more than the rest of what the pacer does.
+const perReading = 16
+
+// tooLate is how late the pacer may be and still make a worker's write.
+const tooLate = int64(200 * time.Microsecond)
+
+// pace is the loop of the pacer's thread.
+func (e *engine) pace(t transport, ready <-chan *page) {
+	j, now, reuse := int64(0), int64(math.MinInt64), 0
+	for p := range ready {
+		for _, offset := range p.offsets[:min(pageSize, e.n-j)] {
+			if reuse--; reuse < 0 || e.t0+offset > now {
+				var ok bool
+				if now, ok = e.pacer.Wait(e.t0 + offset); !ok {
+					return
+				}
+				reuse = perReading - 1
+			}
+			e.pacerLateness.Record(now - e.t0 - offset)
+			e.handed.Store(j + 1)
+			if !t.hand(j, now-e.t0-offset > tooLate) {
+				reuse = 0
+			}
+			j++
+		}
+	}
+}
+
+// collectEachSecond empties the recorders once a second and then reports
+// progress, each on a goroutine of its own, until stop.
+func (e *engine) collectEachSecond() {
+	look := make(chan struct{}, 1)
+	e.running.Go(func() {
+		defer close(look)
+		for at := second; ; at += second {
+			timer := time.NewTimer(time.Duration(e.t0 + at - e.opt.now()))
 			select {
 			case <-e.quit:
+				timer.Stop()
 				return
-			case <-tick.C:
-				e.opt.Progress(e.look())
+			case <-timer.C:
+			}
+			e.ledger.collect(at)
+			select {
+			case look <- struct{}{}:
+			default: // the last report is not finished
+			}
+		}
+	})
+	e.running.Go(func() {
+		shown := 0
+		for range look {
+			if e.opt.Progress != nil {
+				p := e.look()
+				p.Intervals = e.ledger.closed(shown)
+				shown += len(p.Intervals)
+				e.opt.Progress(p)
 			}
 		}
 	})
 }
 
-func (e *engine) stopProgress() {
+// stop ends the engine's goroutines and waits for them.
+func (e *engine) stop() {
 	close(e.quit)
-	e.progress.Wait()
+	e.running.Wait()
 }
 
 // look returns the progress so far.
 func (e *engine) look() Progress {
-	sum := e.series.totals()
+	sum, p50, p99 := e.ledger.look()
 	return Progress{
 		Elapsed:   time.Duration(e.opt.now() - e.t0),
-		Scheduled: e.scheduled(),
+		Scheduled: e.n,
 		Handed:    e.handed.Load(),
 		OK:        sum[outcomeOK],
 		Errors:    sum[outcomeError],
 		Timeouts:  sum[outcomeTimeout],
+		P50:       p50,
+		P99:       p99,
 	}
+}
+
+// pacerNotes says what a reader must know about the pacing of this run.
+func pacerNotes(spin time.Duration) []string {
+	notes := []string{fmt.Sprintf("pacer: %s on %s, spin %v", pace.Kind, runtime.GOOS, max(spin, 0))}
+	if p, n := runtime.GOMAXPROCS(0), runtime.NumCPU(); p <= n {
+		notes = append(notes, fmt.Sprintf("pacer: GOMAXPROCS is %d on %d cores; with %d the pacer need not wait for a processor", p, n, n+1))
+	}
+	return notes
 }

@@ -1,6 +1,7 @@
 // Package load is an open-loop load engine: arrivals follow a seeded schedule
 // that no response can change, every latency counts from the intended start,
-// and every arrival ends as ok, error, timeout or unsent.
+// and every arrival ends as ok, error, timeout or unsent. Several nodes can play
+// one schedule, each its segment; Merge puts their results together.
 //
 // It measures and it judges only its own measurement (VALID or INVALID); it has
 // no opinion on the latencies. Of the house it imports results/histogram alone.
@@ -10,26 +11,32 @@
 // Words, all in int64 nanoseconds of the monotonic clock: the intended time is
 // when an arrival should start; hand-over is when the pacer passes it on; start
 // is just before its first byte enters the socket (or the call begins); end is
-// the last byte of the reply, the error or the timeout. Response = end −
+// the last byte of the reply, the error or the timeout; the last byte counts when
+// the kernel took it in, where it tells (package arrival). Response = end −
 // intended, service = end − start, lateness = start − intended, pacer lateness
 // = hand-over − intended.
 //
 // Tried: a mutex and a ring as queue to the workers. Lost: arrivals are numbers
-// in order, so two counters are an unbounded queue without memory.
-// Tried: one array of start times for the whole run. Lost: 8 bytes for every
-// arrival of a soak; pages that retire keep memory at what is in flight.
+// in order, so one word is an unbounded queue without memory.
+// Tried: arrays of intended and start times for the whole run. Lost: 16 bytes
+// for every arrival of a soak; pages that are made ahead of the pacer and retire
+// keep memory at what is in flight.
 package load
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/assay-bench/assay/scenarios/load/pace"
 )
 
 // Defaults of Options.
 const (
-	DefaultTimeout = 10 * time.Second
-	DefaultSpin    = 30 * time.Microsecond
+	DefaultTimeout   = 10 * time.Second
+	DefaultSpin      = pace.DefaultSpin
+	DefaultHostLimit = 0.5
 )
 
 const (
@@ -51,6 +58,19 @@ type Options struct {
 	// LatenessBound is the largest p99 lateness of a VALID run; 0: 1 % of the
 	// reported p99 response.
 	LatenessBound time.Duration
+	// Segment is the share of this node; the zero value is the whole schedule.
+	Segment Segment
+	// StartAt is offset 0 by the wall clock, the same for all nodes of a run;
+	// zero: as soon as everything is connected.
+	StartAt time.Time
+	// Clock estimates this machine's clock against the one that StartAt was
+	// read from; the zero value is what the system says of its clock.
+	Clock Clock
+	// Version names the program in the result; empty: as it was built.
+	Version string
+	// HostLimit is the largest share of time that a VALID run may wait for a
+	// processor, and that the hypervisor may take; 0: DefaultHostLimit, 1: any.
+	HostLimit float64
 	// BoundedPool declares that the pool of workers is part of what is
 	// tested: the bound then holds for the pacer's lateness alone.
 	BoundedPool bool
@@ -77,6 +97,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.abandon == 0 {
 		o.abandon = abandonAfter
 	}
+	if o.HostLimit == 0 {
+		o.HostLimit = DefaultHostLimit
+	}
+	if o.Version == "" {
+		o.Version = buildVersion()
+	}
+	if o.Clock == (Clock{}) {
+		o.Clock = SystemClock()
+	}
 	if o.now == nil {
 		o.now = monotonic()
 	}
@@ -87,6 +116,14 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("load options: drain %v is outside 0 to %v", o.Drain, maxDrain)
 	case o.LatenessBound < 0:
 		return o, fmt.Errorf("load options: lateness bound %v is negative", o.LatenessBound)
+	case !(o.HostLimit > 0) || o.HostLimit > 1:
+		return o, fmt.Errorf("load options: host limit %v is outside 0 to 1", o.HostLimit)
+	}
+	if err := o.Segment.Validate(); err != nil {
+		return o, err
+	}
+	if o.Segment.Of == 0 {
+		o.Segment = Segment{Node: 1, Of: 1}
 	}
 	return o, nil
 }
@@ -100,8 +137,10 @@ func monotonic() func() int64 {
 // Progress is a look at a run under way.
 type Progress struct {
 	Elapsed              time.Duration // since the start of the schedule
-	Scheduled, Handed    int64         // arrivals in all, passed on so far
-	OK, Errors, Timeouts int64
+	Scheduled, Handed    int64         // arrivals of this node in all, passed on so far
+	OK, Errors, Timeouts int64         // ended until a moment ago
+	P50, P99             time.Duration // response of what ended in the last second
+	Intervals            []Interval    // that have ended since the last call, in order
 }
 
 // A Via is a way to send: *Mux or *Pool.
@@ -113,41 +152,62 @@ type Via interface {
 
 // A transport sends the arrivals of one run.
 type transport interface {
-	// hand passes arrival id on, on the pacer's thread and in order; it never
-	// blocks.
-	hand(id int64)
+	// hand passes this node's arrival j on, on the pacer's thread and in order;
+	// it never blocks. Behind says that the pacer can not spare the time of a
+	// write. It tells whether it was brief: a few instructions.
+	hand(j int64, behind bool) (brief bool)
 	// handedAll is called once, after the last hand.
 	handedAll()
 	// stop ends every goroutine of the transport and waits for them. What is
 	// not finished then stays in the table.
 	stop() error
+	// ends tells who dated the granted replies; only after stop.
+	ends() string
 }
 
-// Run plays the schedule through via and returns the measured result. When ctx
-// ends, the run ends at once: what was not sent is unsent, what is in flight a
-// timeout, and the result is INVALID. An error means that there is no result:
-// nonsense in the input, a failed dial, a Caller that does not return.
+// Run plays this node's share of the schedule through via and returns the
+// measured result. When ctx ends, the run ends at once: what was not sent is
+// unsent, what is in flight a timeout, and the result is INVALID. An error means
+// that there is no result: nonsense in the input, a failed dial, a start time
+// that is past, a Caller that does not return.
 func Run(ctx context.Context, s Schedule, via Via, opt Options) (*Result, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	offsets, err := s.Offsets()
+	played, err := s.Survey()
 	if err != nil {
 		return nil, err
 	}
-	e := newEngine(offsets, s.Duration, opt)
+	share := opt.Segment.stripe()
+	n := share.count(played.Count)
+	if n == 0 {
+		return nil, fmt.Errorf("%w: segment %s owns none of %d arrivals", ErrSchedule, opt.Segment, played.Count)
+	}
+	e := newEngine(s, share, n, opt)
 	t, err := via.open(ctx, e)
 	if err != nil {
 		return nil, err
 	}
+	if err := e.begin(); err != nil {
+		e.ending.Store(true)
+		t.handedAll()
+		return nil, errors.Join(err, t.stop())
+	}
+	host := watchHost()
 	interrupted := e.play(ctx, t)
 	e.endAt = opt.now()
 	e.ending.Store(true)
 	err = t.stop()
-	e.stopProgress()
+	e.stop()
 	if err != nil {
 		return nil, err
 	}
-	return e.result(s, via.mode(), interrupted)
+	r, err := e.result(played, host.end())
+	if err != nil {
+		return nil, fmt.Errorf("load result: %w", err)
+	}
+	r.Mode, r.Ends = via.mode(), t.ends()
+	r.judge(gate{opt: opt, handed: e.handed.Load(), interrupted: interrupted})
+	return r, nil
 }

@@ -9,10 +9,12 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/assay-bench/assay/scenarios/load/arrival"
 )
 
 const (
-	maxConns     = 2_048 // each may take 2 MB of histograms
+	maxConns     = 65_536
 	firstBuffer  = 16 << 10
 	maxReplySize = 1 << 20 // largest unfinished reply kept for one connection
 )
@@ -36,7 +38,7 @@ type Codec interface {
 // Dialer opens one connection.
 type Dialer func(ctx context.Context, addr string) (net.Conn, error)
 
-// Mux sends arrival k on connection k mod Conns without waiting for replies.
+// Mux sends this node's arrival j on connection j mod Conns without waiting for replies.
 // The pacer itself writes to the socket; what a full socket does not take goes
 // out from a goroutine of the connection as soon as there is room. A connection
 // that is lost stays lost: its further arrivals are errors.
@@ -80,9 +82,10 @@ type streams struct {
 	running sync.WaitGroup
 }
 
-func (s *streams) hand(id int64) {
+func (s *streams) hand(j int64, _ bool) (brief bool) {
 	n := int64(len(s.list))
-	s.list[id%n].hand(id/n + 1)
+	s.list[j%n].hand(j/n + 1)
+	return false
 }
 
 func (s *streams) handedAll() {
@@ -99,6 +102,19 @@ func (s *streams) stop() error {
 	return nil
 }
 
+func (s *streams) ends() (who string) {
+	for _, c := range s.list {
+		switch {
+		case !c.granted:
+		case arrival.Stamped(c.in):
+			who = bothEnds(who, EndsKernel)
+		default:
+			who = bothEnds(who, EndsRead)
+		}
+	}
+	return who
+}
+
 func (s *streams) close() error {
 	var errs []error
 	for _, c := range s.list {
@@ -109,7 +125,7 @@ func (s *streams) close() error {
 
 // sweepLoop turns requests without a reply into timeouts.
 func (s *streams) sweepLoop(r *recorder) {
-	tick := time.NewTicker(min(max(s.e.opt.Timeout/20, time.Millisecond), 100*time.Millisecond))
+	tick := time.NewTicker(sweepEvery(s.e.opt.Timeout))
 	defer tick.Stop()
 	for {
 		select {
@@ -130,17 +146,20 @@ type stream struct {
 	e      *engine
 	codec  Codec
 	conn   net.Conn
-	first  int64 // arrival j of this connection is first + j × stride
+	in     net.Conn // conn, which knows when what was read came in
+	first  int64    // request i of this connection is arrival first + i × stride
 	stride int64
 	sender *recorder // for the pacer
 	handed atomic.Int64
 	owned  atomic.Bool
 	wake   chan struct{}          // hands ownership to the write loop
 	cause  atomic.Pointer[string] // why it was lost, as a kind of error
-	swept  int64                  // of the sweeper: arrivals below are finished
+	swept  atomic.Int64           // requests below are finished; the sweeper raises it
+
+	granted bool // a reply came in; of the reader
 
 	// Of the owner:
-	written int64           // arrivals entirely in the socket
+	written int64           // requests entirely in the socket
 	out     []byte          // what is left of request number written
 	buffer  []byte          // where requests are encoded
 	loaded  bool            // out holds a request
@@ -153,7 +172,7 @@ type stream struct {
 
 func newStream(e *engine, m *Mux, conn net.Conn, index int, sender *recorder) *stream {
 	c := &stream{
-		e: e, codec: m.Codec, conn: conn, sender: sender,
+		e: e, codec: m.Codec, conn: conn, in: arrival.Of(conn), sender: sender,
 		first: int64(index), stride: int64(m.Conns),
 		wake: make(chan struct{}, 1), raw: rawConn(conn),
 	}
@@ -181,9 +200,9 @@ func rawConn(conn net.Conn) syscall.RawConn {
 	return raw
 }
 
-func (c *stream) id(j int64) int64 { return c.first + j*c.stride }
+func (c *stream) arrival(i int64) int64 { return c.first + i*c.stride }
 
-// hand notes that arrivals below upTo are due and writes what the socket takes.
+// hand notes that requests below upTo are due and writes what the socket takes.
 func (c *stream) hand(upTo int64) {
 	c.handed.Store(upTo)
 	if !c.owned.CompareAndSwap(false, true) {
@@ -214,15 +233,15 @@ func (c *stream) writeLoop(r *recorder) {
 // full and it may not block. Only the owner may call it.
 func (c *stream) flush(r *recorder, block bool) bool {
 	for c.written < c.handed.Load() && !c.e.ending.Load() {
-		id := c.id(c.written)
-		err := c.send(id, block)
+		j := c.arrival(c.written)
+		err := c.send(j, block)
 		switch {
 		case errors.Is(err, errNoSpace):
 			return false
 		case err != nil && c.e.ending.Load():
 			// The end of the run closed the connection under the write.
 			if !c.begun {
-				c.e.table.unstamp(id)
+				c.e.table.unstamp(j)
 			}
 			return true
 		case err != nil:
@@ -233,26 +252,26 @@ func (c *stream) flush(r *recorder, block bool) bool {
 		// Looked at after the stamp: the reader of a lost connection may
 		// have passed this arrival before it was in flight.
 		if cause := c.cause.Load(); cause != nil {
-			c.e.finish(r, id, c.e.opt.now(), outcomeError, *cause)
+			c.e.finish(r, j, c.e.opt.now(), outcomeError, *cause)
 		}
 	}
 	return true
 }
 
-// send writes the request of arrival id, or the rest of it.
-func (c *stream) send(id int64, block bool) error {
+// send writes the request of arrival j, or the rest of it.
+func (c *stream) send(j int64, block bool) error {
 	if c.cause.Load() != nil {
 		if !c.begun {
-			c.e.table.stamp(id, c.e.opt.now())
+			c.e.table.stamp(j, c.e.opt.now())
 		}
 		return nil
 	}
 	if !c.loaded {
-		c.buffer = c.codec.Request(c.buffer[:0], uint64(id))
+		c.buffer = c.codec.Request(c.buffer[:0], uint64(c.e.stripe.global(j)))
 		c.out, c.loaded = c.buffer, true
 	}
 	if c.raw == nil {
-		c.e.table.stamp(id, c.e.opt.now())
+		c.e.table.stamp(j, c.e.opt.now())
 		c.begun = true
 		_, err := c.conn.Write(c.out)
 		return err
@@ -271,9 +290,9 @@ func (c *stream) send(id int64, block bool) error {
 // tryWrite makes one nonblocking write. The start is taken just before, and
 // taken back when no byte went in. It returns false to wait for room.
 func (c *stream) tryWrite(fd uintptr) bool {
-	id := c.id(c.written)
+	j := c.arrival(c.written)
 	if !c.begun {
-		c.e.table.stamp(id, c.e.opt.now())
+		c.e.table.stamp(j, c.e.opt.now())
 	}
 	n, err := writeSocket(fd, c.out)
 	switch {
@@ -285,7 +304,7 @@ func (c *stream) tryWrite(fd uintptr) bool {
 		return true
 	}
 	if !c.begun {
-		c.e.table.unstamp(id)
+		c.e.table.unstamp(j)
 	}
 	if c.block {
 		return false
@@ -313,8 +332,8 @@ func (c *stream) readLoop(r *recorder) {
 	c.kill(err)
 	_ = c.conn.Close() // lost already; this wakes the write loop
 	now, cause := c.e.opt.now(), *c.cause.Load()
-	for j := range c.handed.Load() {
-		c.e.finish(r, c.id(j), now, outcomeError, cause)
+	for i := c.swept.Load(); i < c.handed.Load(); i++ {
+		c.e.finish(r, c.arrival(i), now, outcomeError, cause)
 	}
 }
 
@@ -322,10 +341,11 @@ func (c *stream) readLoop(r *recorder) {
 func (c *stream) read(r *recorder) error {
 	buf, have := make([]byte, firstBuffer), 0
 	for {
-		n, err := c.conn.Read(buf[have:])
+		n, err := c.in.Read(buf[have:])
 		have += n
 		if n > 0 {
-			used, err := c.match(r, buf[:have], c.e.opt.now())
+			age := int64(arrival.Since(c.in))
+			used, err := c.match(r, buf[:have], c.e.opt.now()-age)
 			if err != nil {
 				return err
 			}
@@ -343,7 +363,7 @@ func (c *stream) read(r *recorder) error {
 	}
 }
 
-// match records every whole reply in buf, read at now, and returns how many
+// match records every whole reply in buf, the last of which came in at now, and returns how many
 // bytes they take.
 func (c *stream) match(r *recorder, buf []byte, now int64) (used int, err error) {
 	for used < len(buf) {
@@ -361,29 +381,36 @@ func (c *stream) match(r *recorder, buf []byte, now int64) (used int, err error)
 		if !ok {
 			out, kind = outcomeError, "refused by the server"
 		}
-		if !c.mine(id) || !c.e.finish(r, int64(id), now, out, kind) {
-			r.stray++ // late, doubled, or never asked
+		c.granted = c.granted || ok
+		if j, ok := c.mine(id); !ok || !c.e.finish(r, j, now, out, kind) {
+			r.stray.Add(1) // late, doubled, or never asked
 		}
 	}
 	return used, nil
 }
 
-// mine tells whether id can be a request of this connection.
-func (c *stream) mine(id uint64) bool {
-	return id < uint64(c.e.scheduled()) && int64(id)%c.stride == c.first
+// mine returns the arrival of an id that can be a request of this connection.
+func (c *stream) mine(id uint64) (j int64, ok bool) {
+	if id >= MaxArrivals {
+		return 0, false
+	}
+	j, ok = c.e.stripe.local(int64(id))
+	return j, ok && j < c.e.n && j%c.stride == c.first
 }
 
 // sweep finishes what has been in flight for longer than the timeout. Starts
 // rise along a connection, so it stops at the first that has time left.
 func (c *stream) sweep(r *recorder, now int64) {
-	for handed := c.handed.Load(); c.swept < handed; c.swept++ {
-		id := c.id(c.swept)
-		switch start := c.e.table.start(id); {
+	handed, i := c.handed.Load(), c.swept.Load()
+	defer func() { c.swept.Store(i) }()
+	for ; i < handed; i++ {
+		j := c.arrival(i)
+		switch start := c.e.table.start(j); {
 		case start == slotFinished:
 		case start == slotUnsent || now-start < int64(c.e.opt.Timeout):
 			return
 		default:
-			c.e.finish(r, id, now, outcomeTimeout, "")
+			c.e.finish(r, j, now, outcomeTimeout, "")
 		}
 	}
 }

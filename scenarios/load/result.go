@@ -1,8 +1,6 @@
 package load
 
 import (
-	"fmt"
-	"math"
 	"time"
 
 	"github.com/assay-bench/assay/results/histogram"
@@ -18,42 +16,81 @@ const (
 	UnsentWait    = "unsent_wait"    // how long unsent arrivals had waited at the end
 )
 
+// Histograms lists the names of the histograms of a result.
+func Histograms() []string {
+	return []string{ResponseOK, ResponseAll, Service, Lateness, PacerLateness, UnsentWait}
+}
+
+// Models of load.
+const (
+	ModelOpen   = "open"   // arrivals follow a schedule
+	ModelClosed = "closed" // users wait for their replies
+)
+
+// Who says when a reply ended.
+const (
+	EndsKernel = "kernel" // the kernel, when it took the last byte in
+	EndsRead   = "read"   // the reader of the reply, when it was woken and had read it
+	EndsMixed  = "mixed"  // some the one, some the other
+)
+
 // Result is what a run measured. Times are nanoseconds.
 type Result struct {
-	Start     time.Time            `json:"start"` // wall clock at offset 0
-	Mode      string               `json:"mode"`  // async or workers
-	Schedule  Played               `json:"schedule"`
+	Version   string               `json:"version"`         // of the program
+	Start     time.Time            `json:"start"`           // wall clock at offset 0
+	Model     string               `json:"model"`           // open or closed
+	Label     string               `json:"label,omitempty"` // ClosedLabel, or empty
+	Mode      string               `json:"mode"`            // async, workers or users
+	Ends      string               `json:"ends,omitempty"`  // who dated the granted replies; empty: there is none
+	Schedule  Played               `json:"schedule"`        // the whole one
+	Segment   Segment              `json:"segment"`         // what of it was this node's
+	Geometry  Geometry             `json:"geometry"`
+	Clock     Clock                `json:"clock"`
+	Host      Host                 `json:"host"`
 	Counts    Counts               `json:"counts"`
 	Quantiles map[string]Quantiles `json:"quantiles"` // by histogram name
-	// AchievedRate is ok requests per second, from offset 0 to the last end or
-	// to the end of the schedule, whichever is later.
-	AchievedRate float64  `json:"achieved_rate"`
+	// Elapsed is from offset 0 to the last end or to the end of the schedule,
+	// whichever is later.
+	Elapsed      int64    `json:"elapsed_ns"`
+	AchievedRate float64  `json:"achieved_rate"` // ok requests per second of Elapsed
 	Valid        bool     `json:"valid"`
 	Reasons      []Reason `json:"reasons"` // why not, empty when valid
 	// LatenessBound is what p99 lateness was held against; LatenessJudged
-	// names the histogram it was read from.
+	// names the histogram it was read from. LatenessAsked is the bound that
+	// the run was given, 0 when it is 1 % of the p99 response.
 	LatenessBound  int64            `json:"lateness_bound_ns"`
+	LatenessAsked  int64            `json:"lateness_asked_ns"`
 	LatenessJudged string           `json:"lateness_judged"`
 	Overflow       int64            `json:"overflow"`      // values clamped, in all histograms
 	Stray          int64            `json:"stray_replies"` // late, doubled or never asked
 	Errors         map[string]int64 `json:"errors"`        // count by kind, bounded
-	Intervals      []Interval       `json:"intervals"`     // by end time
+	Intervals      []Interval       `json:"intervals"`     // by time of recording
 	Notes          []string         `json:"notes"`
+	Nodes          []Node           `json:"nodes,omitempty"` // of a merged result
 	// Histograms holds the distributions as histogram.Encode writes them.
 	Histograms map[string][]byte `json:"-"`
 }
 
-// Played is the schedule of a result.
-type Played struct {
-	Kind     Kind    `json:"kind"`
-	Rate     float64 `json:"rate"`
-	Duration int64   `json:"duration_ns"`
-	Seed     uint64  `json:"seed"`
-	Digest   string  `json:"digest"` // SHA-256 of the little-endian offsets
-	Count    int64   `json:"count"`
-	First    int64   `json:"first_ns"`
-	Last     int64   `json:"last_ns"`
+// bothEnds combines two.
+func bothEnds(a, b string) string {
+	switch {
+	case a == "" || a == b:
+		return b
+	case b == "":
+		return a
+	}
+	return EndsMixed
 }
+
+// Geometry is that of every histogram of a result.
+type Geometry struct {
+	Lowest  int64 `json:"lowest_ns"`
+	Highest int64 `json:"highest_ns"`
+	Digits  int   `json:"digits"`
+}
+
+// geometry is the only one that this program records in.
+var geometry = Geometry{histogram.Lowest, histogram.Highest, histogram.Digits}
 
 // Counts is where every arrival went: scheduled = ok + error + timeout + unsent.
 type Counts struct {
@@ -66,6 +103,10 @@ type Counts struct {
 
 // sent returns how many arrivals were started.
 func (c Counts) sent() int64 { return c.OK + c.Error + c.Timeout }
+
+func (c Counts) plus(o Counts) Counts {
+	return Counts{c.Scheduled + o.Scheduled, c.OK + o.OK, c.Error + o.Error, c.Timeout + o.Timeout, c.Unsent + o.Unsent}
+}
 
 // Quantiles summarises one histogram, in nanoseconds.
 type Quantiles struct {
@@ -88,158 +129,88 @@ func summarise(h *histogram.Histogram) Quantiles {
 	}
 }
 
-// result closes the accounts and builds the result. Every goroutine that
-// records has ended.
-func (e *engine) result(s Schedule, mode string, interrupted bool) (*Result, error) {
-	unsent := e.closeAccounts()
-	sum := recorder{errors: map[string]int64{}}
-	for _, r := range e.recorders {
-		if err := sum.merge(r); err != nil {
-			return nil, fmt.Errorf("load result: %w", err)
-		}
-	}
-	hists, err := e.histograms(&sum, unsent)
+// result closes the accounts and builds the result of a played schedule. Every
+// goroutine that records has ended.
+func (e *engine) result(p Played, host Host) (*Result, error) {
+	r, err := e.assemble(p, e.closeAccounts(), host)
 	if err != nil {
-		return nil, fmt.Errorf("load result: %w", err)
+		return nil, err
+	}
+	r.Model = ModelOpen
+	r.Notes = pacerNotes(e.opt.Spin)
+	return r, nil
+}
+
+// assemble builds the result from what was recorded.
+func (e *engine) assemble(p Played, unsent *histogram.Histogram, host Host) (*Result, error) {
+	intervals, err := e.ledger.finish(e.endAt - e.t0)
+	if err != nil {
+		return nil, err
+	}
+	l := e.ledger
+	pacer := histogram.New()
+	e.pacerLateness.Drain(pacer)
+	hists := map[string]*histogram.Histogram{PacerLateness: pacer, UnsentWait: unsent}
+	for name, h := range l.totals {
+		hists[name] = h
 	}
 	r := &Result{
-		Start:     e.startAt,
-		Mode:      mode,
-		Schedule:  played(s, e.offsets),
-		Counts:    Counts{e.scheduled(), sum.counts[outcomeOK], sum.counts[outcomeError], sum.counts[outcomeTimeout], unsent.Count()},
-		Quantiles: make(map[string]Quantiles, len(hists)),
-		Reasons:   []Reason{},
-		Stray:     sum.stray,
-		Errors:    sum.errors,
-		Intervals: e.series.intervals(),
-		Notes:     pacerNotes(e.opt.Spin),
+		Version: e.opt.Version, Start: e.startAt, Schedule: p, Segment: e.opt.Segment,
+		Geometry: geometry, Clock: e.opt.Clock, Host: host,
+		Counts:  Counts{OK: l.counts[outcomeOK], Error: l.counts[outcomeError], Timeout: l.counts[outcomeTimeout], Unsent: unsent.Count()},
+		Reasons: []Reason{}, Errors: l.kinds.all(), Intervals: intervals, Notes: []string{},
+		LatenessAsked: int64(e.opt.LatenessBound),
 	}
-	if err := r.fill(hists); err != nil {
-		return nil, fmt.Errorf("load result: %w", err)
+	if r.Counts.Scheduled = e.n; e.n == 0 {
+		r.Counts.Scheduled = p.Count // of a closed model: what was begun
 	}
-	r.AchievedRate = float64(r.Counts.OK) / (time.Duration(max(int64(s.Duration), sum.lastEnd-e.t0))).Seconds()
-	r.judge(gate{opt: e.opt, handed: e.handed.Load(), interrupted: interrupted})
-	return r, nil
+	last := int64(0)
+	for _, s := range l.shards {
+		r.Stray += s.stray.Load()
+		last = max(last, s.last.Load())
+	}
+	r.Elapsed = max(p.Duration, last-e.t0)
+	return r, r.fill(hists)
 }
 
 // closeAccounts turns what is still in flight into timeouts and returns how
 // long each arrival that was never sent had waited.
 func (e *engine) closeAccounts() (unsent *histogram.Histogram) {
 	unsent = histogram.New()
-	rest := e.recorder()
-	for id, offset := range e.offsets {
-		switch start := e.table.start(int64(id)); start {
+	if e.finished.Load() == e.n {
+		return unsent
+	}
+	rest, from := e.recorder(), e.owned()
+	for j := range e.n {
+		offset, _ := from.next()
+		switch start := e.table.start(j); start {
 		case slotFinished:
 		case slotUnsent:
 			unsent.Record(max(e.endAt-e.t0-offset, 0))
 		default:
 			// finish shortens the time to the timeout if that came first. A
 			// start can be later than endAt by the time it took to stop.
-			e.finish(rest, int64(id), max(start, e.endAt), outcomeTimeout, "")
+			e.finish(rest, j, max(start, e.endAt), outcomeTimeout, "")
 		}
 	}
 	return unsent
 }
 
-// histograms names the merged distributions.
-func (e *engine) histograms(sum *recorder, unsent *histogram.Histogram) (map[string]*histogram.Histogram, error) {
-	all := histogram.New()
-	for _, part := range []*histogram.Histogram{sum.okResponse, sum.badResponse} {
-		if err := all.Merge(part); err != nil {
-			return nil, err
-		}
-	}
-	return map[string]*histogram.Histogram{
-		ResponseOK: sum.okResponse, ResponseAll: all, Service: sum.service,
-		Lateness: sum.lateness, PacerLateness: e.pacerLateness, UnsentWait: unsent,
-	}, nil
-}
-
 // fill adds what is read from the histograms.
-func (r *Result) fill(hists map[string]*histogram.Histogram) error {
-	r.Histograms = make(map[string][]byte, len(hists))
+func (r *Result) fill(hists map[string]*histogram.Histogram) (err error) {
+	r.Quantiles = make(map[string]Quantiles, len(hists))
+	if r.Histograms, err = encodeAll(hists); err != nil {
+		return err
+	}
 	for name, h := range hists {
-		text, err := h.Encode()
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		r.Histograms[name] = text
 		r.Quantiles[name] = summarise(h)
-		if name != ResponseAll { // the sum of ok, counted there, and bad
+		if name != ResponseOK { // counted in ResponseAll
 			r.Overflow += h.Overflow()
 		}
 	}
-	r.Overflow += hists[ResponseAll].Overflow() - hists[ResponseOK].Overflow()
+	r.rate()
 	return nil
 }
 
-func played(s Schedule, offsets []int64) Played {
-	return Played{
-		Kind: s.Kind, Rate: s.Rate, Duration: int64(s.Duration), Seed: s.Seed,
-		Digest: Digest(offsets), Count: int64(len(offsets)),
-		First: offsets[0], Last: offsets[len(offsets)-1],
-	}
-}
-
-// Reason says why a run is INVALID. An INVALID run is neither pass nor fail.
-type Reason string
-
-// The closed set of reasons, in the order in which they are given.
-const (
-	ReasonAccounting  Reason = "accounting"  // sums or histogram counts do not agree
-	ReasonUnsent      Reason = "unsent"      // arrivals were not sent
-	ReasonLateness    Reason = "lateness"    // requests started later than the bound
-	ReasonOverflow    Reason = "overflow"    // values were outside the histograms
-	ReasonInterrupted Reason = "interrupted" // the run was ended before its end
-)
-
-// gate is what judging needs beyond the result.
-type gate struct {
-	opt         Options
-	handed      int64
-	interrupted bool
-}
-
-// judge sets Valid, Reasons and the lateness bound.
-func (r *Result) judge(g gate) {
-	r.LatenessJudged = Lateness
-	if g.opt.BoundedPool {
-		r.LatenessJudged = PacerLateness
-	}
-	r.LatenessBound = int64(g.opt.LatenessBound)
-	if r.LatenessBound == 0 {
-		r.LatenessBound = int64(math.Ceil(float64(r.Quantiles[ResponseAll].P99) / 100))
-	}
-	for _, c := range []struct {
-		reason Reason
-		broken bool
-	}{
-		{ReasonAccounting, !r.addsUp(g.handed)},
-		{ReasonUnsent, r.Counts.Unsent > 0},
-		{ReasonLateness, r.Quantiles[r.LatenessJudged].P99 > r.LatenessBound},
-		{ReasonOverflow, r.Overflow > 0},
-		{ReasonInterrupted, g.interrupted},
-	} {
-		if c.broken {
-			r.Reasons = append(r.Reasons, c.reason)
-		}
-	}
-	r.Valid = len(r.Reasons) == 0
-}
-
-// addsUp checks the sum of the counts and every histogram against them.
-func (r *Result) addsUp(handed int64) bool {
-	c := r.Counts
-	ended := int64(0)
-	for _, v := range r.Intervals {
-		ended += v.Count
-	}
-	return c.Scheduled == c.sent()+c.Unsent &&
-		r.Quantiles[ResponseOK].Count == c.OK &&
-		r.Quantiles[ResponseAll].Count == c.sent() &&
-		r.Quantiles[Service].Count == c.sent() &&
-		r.Quantiles[Lateness].Count == c.sent() &&
-		r.Quantiles[UnsentWait].Count == c.Unsent &&
-		r.Quantiles[PacerLateness].Count == handed &&
-		ended == c.sent()
-}
+// rate sets AchievedRate.
+func (r *Result) rate() { r.AchievedRate = float64(r.Counts.OK) / time.Duration(r.Elapsed).Seconds() }

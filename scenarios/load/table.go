@@ -2,7 +2,7 @@ package load
 
 import "sync/atomic"
 
-// pageSize is how many arrivals share a page of start times.
+// pageSize is how many arrivals share a page.
 const pageSize = 1024
 
 // States of a slot; any other value is the start time of a request in flight.
@@ -11,10 +11,11 @@ const (
 	slotFinished int64 = -1
 )
 
-// table holds the start time of every request in flight, by arrival number.
-// A page lives from its first start to its last end, so memory follows what is
-// in flight. All methods are safe for concurrent use; whoever wins finish
-// records the arrival, so each is recorded once.
+// table holds intended and start time of every arrival that is near, by number
+// among this node's arrivals. A page lives from a little before its first
+// arrival is due until its last has ended, so memory follows what is in flight.
+// All methods are safe for concurrent use; whoever wins finish records the
+// arrival, so each is recorded once.
 type table struct {
 	pages   []atomic.Pointer[page]
 	retired *page // stands for a page whose arrivals have all finished
@@ -22,72 +23,70 @@ type table struct {
 }
 
 type page struct {
-	slots [pageSize]atomic.Int64
-	left  atomic.Int32 // arrivals of this page that have not finished
+	offsets [pageSize]int64 // intended times since t0; written before the page is in the table
+	slots   [pageSize]atomic.Int64
+	left    atomic.Int32 // arrivals of this page that have not finished
 }
 
-func newTable(n int) *table {
+func newTable(n int64) *table {
 	return &table{
 		pages:   make([]atomic.Pointer[page], (n+pageSize-1)/pageSize),
 		retired: new(page),
-		n:       int64(n),
+		n:       n,
 	}
 }
 
-// open returns the page of id, made when needed.
-func (t *table) open(id int64) *page {
-	at := &t.pages[id/pageSize]
-	if p := at.Load(); p != nil {
-		return p
-	}
-	fresh := new(page)
-	fresh.left.Store(int32(min(pageSize, t.n-id/pageSize*pageSize)))
-	at.CompareAndSwap(nil, fresh)
-	return at.Load()
+// put makes page i with the offsets of its arrivals.
+func (t *table) put(i int64, p *page) {
+	p.left.Store(int32(min(pageSize, t.n-i*pageSize)))
+	t.pages[i].Store(p)
 }
 
-// stamp notes that id starts at now, unless it has one. Only the sender of id
-// may call it. A hostile server can guess ids and answer before the request is
-// written, so a finished slot stays finished.
-func (t *table) stamp(id, now int64) {
-	if p := t.open(id); p != t.retired {
-		p.slots[id%pageSize].CompareAndSwap(slotUnsent, now)
+// stamp notes that j starts at now, unless it has a start. Only the sender of j
+// may call it, after its page was put. A hostile server can guess ids and
+// answer before the request is written, so a finished slot stays finished.
+func (t *table) stamp(j, now int64) {
+	if p := t.pages[j/pageSize].Load(); p != t.retired {
+		p.slots[j%pageSize].CompareAndSwap(slotUnsent, now)
 	}
 }
 
-// unstamp takes the start of id back, if it is in flight: no byte was sent.
-func (t *table) unstamp(id int64) {
-	if start := t.start(id); start != slotFinished {
-		t.open(id).slots[id%pageSize].CompareAndSwap(start, slotUnsent)
+// unstamp takes the start of j back, if it is in flight: no byte was sent.
+func (t *table) unstamp(j int64) {
+	if p := t.pages[j/pageSize].Load(); p != t.retired {
+		if start := p.slots[j%pageSize].Load(); start != slotFinished {
+			p.slots[j%pageSize].CompareAndSwap(start, slotUnsent)
+		}
 	}
 }
 
-// start returns the start of id, slotUnsent or slotFinished.
-func (t *table) start(id int64) int64 {
-	switch p := t.pages[id/pageSize].Load(); p {
+// start returns the start of j, slotUnsent or slotFinished.
+func (t *table) start(j int64) int64 {
+	switch p := t.pages[j/pageSize].Load(); p {
 	case nil:
 		return slotUnsent
 	case t.retired:
 		return slotFinished
 	default:
-		return p.slots[id%pageSize].Load()
+		return p.slots[j%pageSize].Load()
 	}
 }
 
-// finish takes id out of flight and returns its start; ok is false when it was
-// not in flight.
-func (t *table) finish(id int64) (start int64, ok bool) {
-	p := t.pages[id/pageSize].Load()
+// finish takes j out of flight and returns its intended offset and its start;
+// ok is false when it was not in flight.
+func (t *table) finish(j int64) (offset, start int64, ok bool) {
+	p := t.pages[j/pageSize].Load()
 	if p == nil || p == t.retired {
-		return 0, false
+		return 0, 0, false
 	}
-	slot := &p.slots[id%pageSize]
+	slot := &p.slots[j%pageSize]
 	start = slot.Load()
 	if start == slotUnsent || start == slotFinished || !slot.CompareAndSwap(start, slotFinished) {
-		return 0, false
+		return 0, 0, false
 	}
+	offset = p.offsets[j%pageSize]
 	if p.left.Add(-1) == 0 {
-		t.pages[id/pageSize].Store(t.retired)
+		t.pages[j/pageSize].Store(t.retired)
 	}
-	return start, true
+	return offset, start, true
 }

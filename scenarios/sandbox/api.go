@@ -144,8 +144,22 @@ type Event struct {
 
 // ColdStarts is the answer to a measurement of cold starts.
 type ColdStarts struct {
-	Rows   []ColdStart `json:"rows"`
-	Wazero string      `json:"wazero"`
+	Rows      []ColdStart `json:"rows"`
+	Overheads []Overhead  `json:"overheads"`
+	Wazero    string      `json:"wazero"`
+}
+
+// Overhead is what it costs to be able to stop a guest: a warm call by fuel, and in the naive way (a runtime that
+// watches the caller's context), as ratios to a call that nothing stops.
+type Overhead struct {
+	Guest      string  `json:"guest"`
+	Engine     string  `json:"engine"`
+	N          int     `json:"n"` // rounds in which all three answered right
+	PlainNanos int64   `json:"plainNanos"`
+	FuelNanos  int64   `json:"fuelNanos"`
+	NaiveNanos int64   `json:"naiveNanos"`
+	Fuel       float64 `json:"fuelRatio"`
+	Naive      float64 `json:"naiveRatio"`
 }
 
 // ColdStart is a row of it: a start point, an end point, and how long lay between them.

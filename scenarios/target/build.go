@@ -129,6 +129,7 @@ func (f *File) merge(said Claims, s scope) Claims {
 	}
 	said.TLS = f.mergeTLS(said, s)
 	said.Sandbox = f.mergeSandbox(said, s)
+	said.Router = f.mergeRouter(said, s)
 	return said
 }
 
@@ -225,9 +226,9 @@ func (c *configured) prepare() error {
 func (c *configured) probe(s scope) ReadyProbe {
 	switch r := c.file.Start.Ready; {
 	case r.TCP != "":
-		return tcpReady(c.dial, s.endpoints[r.TCP])
+		return TCPReady(c.dial, s.endpoints[r.TCP])
 	case r.HTTP != "":
-		return httpReady(c.dial, s.expand(r.HTTP))
+		return HTTPReady(c.dial, s.expand(r.HTTP))
 	case r.GRPCHealth != "":
 		return healthReady(c.dial, s.endpoints[r.GRPCHealth])
 	default:

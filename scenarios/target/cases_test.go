@@ -34,11 +34,13 @@ endpoints:
 claims: [rpc.framed, grpc.interop]
 limits: {readDeadline: 1.5s, answer: 4s, maxFrameBytes: 16777216, maxDepth: 64}
 tls: {serverName: server.test, app: echo}
+router: {path: /api/v1, model: router, upstreams: ["127.0.0.1:9001", "[::1]:9002"]}
 hooks:
   reload: "./reload.sh {endpoint.admin}"
   client: "./dial.sh {url} {host} {port} {sni} '{ca}'"
   run-wasm: "./run-wasm --at={endpoint.grpc} {module} '{function}' {args}"
   load: "./load.sh {port.rpc} {filter}"
+  configure: "./configure.sh {endpoint.admin} {upstreams}"
 allowHosts: [staging.example, 192.0.2.7, "2001:db8::1"]
 rate: 0.5
 `
@@ -124,7 +126,7 @@ func fileCases() []fileCase {
 		{name: "other kind", text: strings.Replace(remote, "Target", "Pod", 1), want: []string{`2: kind: "Pod" must be Target`}},
 		{name: "other role", text: strings.Replace(remote, "endpoint\n", "endpont\n", 1), want: []string{`4: role: "endpont" is none of endpoint, proxy, client: did you mean endpoint?`}},
 		{name: "unknown field", text: remote + "clams: [a]\n", want: []string{"7: clams: unknown field: did you mean claims?"}},
-		{name: "alien field", text: remote + "zzzzzzzzzz: 1\n", want: []string{"7: zzzzzzzzzz: unknown field: use one of apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, tls, hooks, allowHosts, rate"}},
+		{name: "alien field", text: remote + "zzzzzzzzzz: 1\n", want: []string{"7: zzzzzzzzzz: unknown field: use one of apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, tls, router, hooks, allowHosts, rate"}},
 		{name: "duplicate key", text: remote + "name: other\n", want: []string{"7: name: appears twice: first on line 3, keep one"}, blind: true},
 		{name: "number for a key", text: remote + "1: x\n", want: []string{"7: a field's name must be plain text"}},
 		{name: "anchor", text: remote + "project: &p x\n", want: []string{"7: project: anchors, aliases, merge keys and tags are not read: write the value out"}, blind: true},
@@ -204,6 +206,13 @@ func fileCases() []fileCase {
 		{name: "long server name", text: remote + "tls: {serverName: " + strings.Repeat("a", 254) + "}\n", want: []string{`7: tls.serverName: "` + strings.Repeat("a", 60) + `" is not a host name, such as server.test`}},
 		{name: "missing roots", text: remote + "tls: {ca: no-such.pem}\n", want: []string{"7: tls.ca: stat no-such.pem: no such file or directory"}, blind: true},
 		{name: "device for roots", text: remote + "tls: {ca: /dev/zero}\n", want: []string{"7: tls.ca: /dev/zero is not a file"}, blind: true},
+		{name: "router", text: remote + "router: {path: v1, modle: x, upstreams: [\"127.0.0.1\", \"127.0.0.1:{port.x}\"]}\n", want: []string{
+			`7: router.modle: unknown field: did you mean model?`,
+			`7: router.path: "v1" is not a path such as /v1 or /api/v1`,
+			`7: router.upstreams[0]: "127.0.0.1" is not host:port, such as 127.0.0.1:9000, [::1]:9000 or 127.0.0.1:{port.rpc}`,
+			`7: router.upstreams[1]: holds a placeholder: write the port that "assay backends --openai N --port openai-1=9001" serves`,
+		}},
+		{name: "configure without upstreams", text: remote + "hooks: {configure: \"x\"}\n", want: []string{`7: hooks.configure: does not use {upstreams}: write "./configure.sh {upstreams}"`}},
 		{name: "client without hook", text: "apiVersion: assay/v1\nkind: Target\nname: c\nrole: client\n", want: []string{`1: hooks.client: is missing: a client has to be told what to dial, "./dial.sh {url}"`}},
 
 		{name: "no command", text: started("  ready: {tcp: rpc}\n"), want: []string{
@@ -257,7 +266,7 @@ func fileCases() []fileCase {
 }
 
 func manyProblems() []string {
-	all := "apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, tls, hooks, allowHosts, rate"
+	all := "apiVersion, kind, name, version, role, organization, project, url, contact, start, endpoints, claims, limits, tls, router, hooks, allowHosts, rate"
 	out := []string{"1: a: unknown field: use one of " + all, "5: x: unknown field: use one of " + all}
 	for line := 6; len(out) < 20; line++ {
 		out = append(out, itoa(line)+": x: appears twice: first on line 5, keep one")

@@ -64,7 +64,8 @@ type File struct {
 	Offered    []string  // of a bare address: features that its scheme could have, to be probed and then claimed
 	Limits     Limits
 	TLS        *TLS              // nil: nothing is said; App may be none, which overrules the target
-	Hooks      map[string]string // reload, client, run-wasm, load: command lines
+	Router     *Router           // nil: nothing is said
+	Hooks      map[string]string // reload, client, run-wasm, load, configure: command lines
 	AllowHosts []string          // hosts beyond loopback that the run may dial
 	Rate       float64           // new connections per second to them; 0: the dialer's default
 
@@ -111,7 +112,7 @@ func Parse(name string, raw []byte) (*File, error) {
 	f := &File{Path: name, used: *newUsage()}
 	if root, ok := d.parse(raw); ok {
 		if o, ok := root.object("apiVersion", "kind", "name", "version", "role", "organization", "project", "url",
-			"contact", "start", "endpoints", "claims", "limits", "tls", "hooks", "allowHosts", "rate"); ok {
+			"contact", "start", "endpoints", "claims", "limits", "tls", "router", "hooks", "allowHosts", "rate"); ok {
 			f.read(o)
 		}
 	}
@@ -144,6 +145,7 @@ func (f *File) read(o object) {
 	f.readClaims(o)
 	f.readLimits(o)
 	f.readTLS(o)
+	f.readRouter(o)
 	f.readHooks(o)
 	f.AllowHosts = o.distinct("allowHosts", badHost)
 	f.Rate = o.number("rate", maxRate)
@@ -260,7 +262,7 @@ func (f *File) readHooks(o object) {
 	if !ok {
 		return
 	}
-	h, _ := v.object("reload", "client", hookRunWasm, hookLoad)
+	h, _ := v.object("reload", "client", hookRunWasm, hookLoad, hookConfigure)
 	f.Hooks = map[string]string{}
 	for _, name := range sortedKeys(h.fields) {
 		may := usable{kinds: []string{"port", "endpoint"}, endpoints: sortedKeys(f.Endpoints), bare: hookFills(name)}
@@ -269,7 +271,7 @@ func (f *File) readHooks(o object) {
 		words, err := Words(f.Hooks[name])
 		if err != nil && f.Hooks[name] != "" {
 			h.fields[name].fail("%v", err)
-		} else if wrong := badSandboxHook(name, words); wrong != "" && f.Hooks[name] != "" {
+		} else if wrong := either(badSandboxHook(name, words), badRouterHook(name, words)); wrong != "" && f.Hooks[name] != "" {
 			h.fields[name].fail("%s", wrong)
 		}
 	}
@@ -284,6 +286,8 @@ func hookFills(name string) []string {
 		return []string{fillModule, fillFunction, fillArgs}
 	case hookLoad:
 		return []string{fillFilter, fillUpstream, fillConfiguration, fillVM}
+	case hookConfigure:
+		return []string{fillUpstreams}
 	}
 	return nil
 }

@@ -76,8 +76,9 @@ func TestParseWhole(t *testing.T) {
 		Endpoints:  target.Endpoints{"rpc": "127.0.0.1:{port.rpc}", "grpc": "[::1]:{port.grpc}", "admin": "localhost:9100"},
 		Claims:     []string{"rpc.framed", "grpc.interop"},
 		Limits:     target.Limits{ReadDeadlineMillis: 1500, AnswerMillis: 4000, MaxFrameBytes: 16777216, MaxDepth: 64},
-		Hooks:      map[string]string{"reload": "./reload.sh {endpoint.admin}", "client": "./dial.sh {url} {host} {port} {sni} '{ca}'", "run-wasm": "./run-wasm --at={endpoint.grpc} {module} '{function}' {args}", "load": "./load.sh {port.rpc} {filter}"},
+		Hooks:      map[string]string{"reload": "./reload.sh {endpoint.admin}", "client": "./dial.sh {url} {host} {port} {sni} '{ca}'", "run-wasm": "./run-wasm --at={endpoint.grpc} {module} '{function}' {args}", "load": "./load.sh {port.rpc} {filter}", "configure": "./configure.sh {endpoint.admin} {upstreams}"},
 		TLS:        &target.TLS{ServerName: "server.test", App: "echo"},
+		Router:     &target.Router{Path: "/api/v1", Model: "router", Upstreams: []string{"127.0.0.1:9001", "[::1]:9002"}},
 		AllowHosts: []string{"staging.example", "192.0.2.7", "2001:db8::1"},
 		Rate:       0.5,
 	}

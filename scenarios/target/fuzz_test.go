@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/assay-bench/assay/fixtures/schematest"
 	"github.com/assay-bench/assay/scenarios/target"
 )
 
@@ -13,7 +14,7 @@ func FuzzParse(f *testing.F) {
 	for _, c := range fileCases() {
 		f.Add([]byte(c.text))
 	}
-	schema := compiled(f)
+	schema := schematest.Compile(f, target.Schema())
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		file, err := target.Parse("f.yaml", raw)
 		if err != nil {
@@ -30,7 +31,7 @@ func FuzzParse(f *testing.F) {
 		if file.Name == "" || file.Role == "" || len(file.Digest) != 64 {
 			t.Errorf("accepted an incomplete file: %+v", file)
 		}
-		if err := validate(schema, string(raw)); err != nil {
+		if err := schematest.Validate(schema, string(raw)); err != nil {
 			t.Errorf("accepted what the schema refuses: %v\n%s", err, raw)
 		}
 	})

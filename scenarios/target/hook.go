@@ -20,9 +20,10 @@ const maxHookOutput = 4 << 10
 type Ran struct {
 	Exit   int    // its exit status; -1: a signal ended it
 	State  string // as wait(2) told it
-	Output string // the end of what it printed, at most 4 KiB
+	Output string // the end of what it printed, at most Hook.Keep
 	Errors string // the end of its standard error, at most 4 KiB, where that is kept apart
 	Late   bool   // the context ended first, and its process group was killed
+	PID    int
 }
 
 // Hook is a command line of a target file and what its placeholders stand for. Its words are split first,
@@ -33,6 +34,7 @@ type Hook struct {
 	Fill   map[string]string   // what {NAME} in a word stands for
 	Lists  map[string][]string // a word that is {NAME} and nothing else becomes these words, or none
 	Apart  bool                // standard error goes to Ran.Errors, not to Ran.Output
+	Keep   int                 // bytes of Ran.Output; 0: 4 KiB
 }
 
 // RunHook runs a command line of a target file as Hook.Run does, with all that it prints in one text.
@@ -50,6 +52,9 @@ func (h Hook) Run(ctx context.Context) (Ran, error) {
 	output, err := newSink()
 	if err != nil {
 		return Ran{}, fmt.Errorf("hook: %w", err)
+	}
+	if h.Keep > 0 {
+		output.kept.max = h.Keep
 	}
 	sinks := []*sink{output}
 	cmd := exec.Command(argv[0], argv[1:]...)
@@ -141,7 +146,7 @@ func watchHook(ctx context.Context, cmd *exec.Cmd, sinks []*sink) (Ran, error) {
 	for _, s := range sinks {
 		go s.read()
 	}
-	var ran Ran
+	ran := Ran{PID: cmd.Process.Pid}
 	var err error
 	select {
 	case err = <-ended:

@@ -23,6 +23,7 @@ import (
 //	{filter}         in hooks.load: the file of a Proxy-Wasm filter
 //	{upstream}       in hooks.load: the address that the proxy shall forward to
 //	{configuration}  in hooks.load: the file of the filter's configuration; {vmconfiguration}: of its VM
+//	{upstreams}      in hooks.configure: a JSON file of the upstreams to route to
 //
 // ${NAME} belongs to the shell and is left alone.
 var placeholders = regexp.MustCompile(`\$?\{([a-z]+)(?:\.([A-Za-z0-9_-]+))?\}`)

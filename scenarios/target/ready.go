@@ -21,8 +21,8 @@ const (
 // DialFunc connects to an address that the run is allowed to reach.
 type DialFunc func(ctx context.Context, network, addr string) (net.Conn, error)
 
-// tcpReady holds when the address accepts a connection.
-func tcpReady(dial DialFunc, addr string) ReadyProbe {
+// TCPReady holds when the address accepts a connection.
+func TCPReady(dial DialFunc, addr string) ReadyProbe {
 	return bounded(func(ctx context.Context) error {
 		conn, err := dial(ctx, "tcp", addr)
 		if err != nil {
@@ -32,9 +32,9 @@ func tcpReady(dial DialFunc, addr string) ReadyProbe {
 	})
 }
 
-// httpReady holds when GET answers a status of 200 to 299. Redirects are not followed: they could
+// HTTPReady holds when GET answers a status of 200 to 299. Redirects are not followed: they could
 // lead anywhere.
-func httpReady(dial DialFunc, url string) ReadyProbe {
+func HTTPReady(dial DialFunc, url string) ReadyProbe {
 	client := &http.Client{
 		Transport: &http.Transport{
 			DialContext:            dial,

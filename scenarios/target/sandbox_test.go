@@ -86,6 +86,9 @@ func TestSandboxCall(t *testing.T) {
 	}
 	ran, err := h.Run(t.Context())
 	want := target.Ran{Exit: 3, State: "exit status 3", Output: "</a b/m.wasm>\n<xf{args}>\n<1>\n<>\n<-2 3>\n<{else}>", Errors: "trouble"}
+	if want.PID = ran.PID; ran.PID == 0 {
+		t.Error("the process has no id")
+	}
 	if diff := cmp.Diff(want, ran); diff != "" || err != nil {
 		t.Errorf("run-wasm: %v (-want +got):\n%s", err, diff)
 	}

@@ -1,58 +1,22 @@
 package target_test
 
 import (
-	"bytes"
 	"encoding/json"
 	"slices"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
-	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/assay-bench/assay/fixtures/features"
+	"github.com/assay-bench/assay/fixtures/schematest"
 	"github.com/assay-bench/assay/scenarios/target"
 )
 
-func compiled(t testing.TB) *jsonschema.Schema {
-	t.Helper()
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(target.Schema()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := jsonschema.NewCompiler()
-	if err := c.AddResource("target.schema.json", doc); err != nil {
-		t.Fatal(err)
-	}
-	s, err := c.Compile("target.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
-// validate reads YAML as an editor does, by way of JSON, and applies the schema.
-func validate(s *jsonschema.Schema, text string) error {
-	var v any
-	if err := yaml.Unmarshal([]byte(text), &v); err != nil {
-		return err
-	}
-	raw, err := json.Marshal(v)
-	if err != nil {
-		return err
-	}
-	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
-	if err != nil {
-		return err
-	}
-	return s.Validate(doc)
-}
-
 func TestSchemaAgreesWithParse(t *testing.T) {
-	s := compiled(t)
+	s := schematest.Compile(t, target.Schema())
 	good, bad := 0, 0
 	for _, c := range fileCases() {
-		err := validate(s, c.text)
+		err := schematest.Validate(s, c.text)
 		switch {
 		case len(c.want) == 0:
 			good++

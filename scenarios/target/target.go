@@ -51,6 +51,7 @@ type Claims struct {
 	Defects  []string `json:"defects,omitempty"` // planted ones: such a stack can never be certified
 	TLS      *TLS     `json:"tls,omitempty"`
 	Sandbox  *Sandbox `json:"sandbox,omitempty"`
+	Router   *Router  `json:"router,omitempty"`
 }
 
 // Sandbox is how a WebAssembly runtime or a proxy is driven beyond its endpoints.

@@ -205,7 +205,7 @@ func TestRunHook(t *testing.T) {
 	write(t, filepath.Join(dir, "hook.sh"), "#!/bin/sh\npwd\nfor a; do echo \"<$a>\"; done\nexit ${1#e}\n")
 	fill := map[string]string{"url": "https://h:1/", "ca": "/a b/c"}
 	ran, err := target.RunHook(t.Context(), dir, `./hook.sh e7 {url} "x {ca}" {host} ${url}`, fill)
-	want := target.Ran{Exit: 7, State: "exit status 7", Output: strings.Join([]string{dir, "<e7>", "<https://h:1/>", "<x /a b/c>", "<{host}>", "<${url}>"}, "\n")}
+	want := target.Ran{PID: ran.PID, Exit: 7, State: "exit status 7", Output: strings.Join([]string{dir, "<e7>", "<https://h:1/>", "<x /a b/c>", "<{host}>", "<${url}>"}, "\n")}
 	if diff := cmp.Diff(want, ran); diff != "" || err != nil {
 		t.Errorf("hook, %v (-want +got):\n%s", err, diff)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/echo"
 	"github.com/assay-bench/assay/scenarios/load"
+	"github.com/assay-bench/assay/scenarios/load/bundle"
 	"github.com/assay-bench/assay/suites"
 )
 
@@ -116,7 +117,7 @@ func judgeEcho(t suites.Trace) suites.Finding {
 			return suites.Failing("no-load", want, err.Error(), cites)
 		}
 		found := judgeResult(r, want, cites)
-		found.Figures = figures(r)
+		found.Figures = bundle.Figures(&r)
 		return found
 	}
 	return suites.Failing("no-load", want, "no result was recorded", nil)
@@ -141,25 +142,3 @@ func judgeResult(r load.Result, want string, cites []uint64) suites.Finding {
 }
 
 func ns(n int64) string { return time.Duration(n).Round(time.Microsecond).String() }
-
-// figures are the numbers that reports print, in seconds and counts.
-func figures(r load.Result) []results.Figure {
-	sec := func(n int64) float64 { return float64(n) / 1e9 }
-	q, late := r.Quantiles[load.ResponseOK], r.Quantiles[load.Lateness]
-	return []results.Figure{
-		{Name: "p50", Value: sec(q.P50), Unit: "seconds"},
-		{Name: "p90", Value: sec(q.P90), Unit: "seconds"},
-		{Name: "p99", Value: sec(q.P99), Unit: "seconds"},
-		{Name: "p99.9", Value: sec(q.P999), Unit: "seconds"},
-		{Name: "max", Value: sec(q.Max), Unit: "seconds"},
-		{Name: "mean", Value: q.Mean / 1e9, Unit: "seconds"},
-		{Name: "lateness p50", Value: sec(late.P50), Unit: "seconds"},
-		{Name: "lateness p99", Value: sec(late.P99), Unit: "seconds"},
-		{Name: "scheduled", Value: float64(r.Counts.Scheduled)},
-		{Name: "ok", Value: float64(r.Counts.OK)},
-		{Name: "error", Value: float64(r.Counts.Error)},
-		{Name: "timeout", Value: float64(r.Counts.Timeout)},
-		{Name: "unsent", Value: float64(r.Counts.Unsent)},
-		{Name: "achieved rate", Value: r.AchievedRate, Unit: "per second"},
-	}
-}

@@ -6,11 +6,13 @@ package prove
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/assay-bench/assay/fixtures/features"
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/suites"
 )
@@ -304,7 +306,11 @@ func (o Options) matrix(p *results.Proof, matrix map[string][]wanted, bundles ma
 				cell.Killed, cell.Observed = false, cell.Observed+"; sentinel "+bad
 			}
 			p.Defects = append(p.Defects, cell)
-			if !cell.Killed {
+			switch {
+			case cell.Killed:
+			case cell.Observed == results.NotClaimed.String() && o.optional(w.check, w.kill.Case):
+				p.Open = append(p.Open, fmt.Sprintf("%s on %s: the reference does not claim here what the check needs", d, w.check))
+			default:
 				p.Survivors = append(p.Survivors, fmt.Sprintf("%s survives %s (%s), seen: %s", d, w.check, w.kill.Reason, cell.Observed))
 			}
 		}
@@ -427,6 +433,8 @@ func (o Options) clean(p *results.Proof, b *results.Bundle) {
 	for _, v := range b.Verdicts.Verdicts {
 		switch {
 		case v.Status == results.Pass:
+		case v.Status == results.NotClaimed && o.optional(v.Check, v.Case):
+			p.Open = append(p.Open, fmt.Sprintf("clean reference: %s: the reference does not claim here what it needs", v.Key()))
 		case v.Status == results.Inconclusive && (v.Reason == suites.ReasonHostNoise || v.Reason == suites.ReasonNotWitnessed):
 			p.Open = append(p.Open, fmt.Sprintf("clean reference: %s is inconclusive %s: %s", v.Key(), v.Reason, v.Why.Observed))
 		default:
@@ -450,6 +458,12 @@ func (o Options) count(p *results.Proof) {
 			p.Proven++
 		}
 	}
+}
+
+// optional tells whether a case needs a feature that the reference has only where the host has a component.
+func (o Options) optional(check, kase string) bool {
+	c, ok := o.Suite.Check(check)
+	return ok && slices.ContainsFunc(c.NeedsOf(kase), features.Optional)
 }
 
 // Proven lists the requirements of which a covering check was seen to kill a defect.

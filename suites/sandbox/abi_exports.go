@@ -24,8 +24,7 @@ var _ = add(refusedRow{[]refusedCase{
 		bend: declares(scenario.Export{Name: "memory"})},
 }}.check(suites.Check{
 	ID: "sandbox/abi/exports-checked", Title: "missing and wrongly typed exports are refused", Covers: []string{"sandbox/abi/exports-checked"},
-	Kills: kills(killIn("missing", reasonTaken, "sandbox.export-unchecked"), killIn("parameter", reasonTaken, "sandbox.export-unchecked"),
-		killIn("missing", reasonWrongStatus, "sandbox.refused-as-500")),
+	Kills: kills(killIn("missing", reasonTaken, "sandbox.export-unchecked"), killIn("parameter", reasonTaken, "sandbox.export-unchecked")),
 }))
 
 var _ = add(refusedRow{[]refusedCase{

@@ -31,7 +31,7 @@ var _ = add(suites.Check{
 	Cost: suites.Cost{Time: 3 * time.Second, Exclusive: true}, Reasons: []string{reasonFrozen, reasonCollector, reasonNoBite},
 	Drive: driving(besideSpin),
 	Judge: judging("during the spin p99 of a neighbour's calls is at most 250 ms, and a collection takes less than 20 ms", judgeNeighbour),
-	Kills: kill(reasonFrozen, "sandbox.spin-blocks"),
+	Kills: kills(kill(reasonFrozen, "sandbox.spin-blocks"), kill(reasonCollector, "sandbox.slices-long")),
 })
 
 // besideSpin spins as one tenant and calls as another meanwhile, with collections in between.

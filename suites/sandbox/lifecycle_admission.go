@@ -141,5 +141,5 @@ var _ = add(refusedRow{[]refusedCase{
 }}.check(suites.Check{
 	ID: "sandbox/lifecycle/reload-refused", Title: "a refused version leaves the old one in service", Covers: []string{"sandbox/lifecycle/reload-refused"},
 	Kills: kills(killIn("unsigned", reasonNotServed, "sandbox.refused-replaces"), killIn("structure", reasonNotServed, "sandbox.refused-replaces"),
-		killIn("unsigned", reasonWrongStatus, "sandbox.refused-as-500"), killIn("canary", reasonTaken, "sandbox.canary-ignored")),
+		killIn("canary", reasonTaken, "sandbox.canary-ignored")),
 }))

@@ -87,6 +87,8 @@ var (
 		ID: "sandbox/proxy/headers", Title: "headers are read, added, replaced and removed",
 		Kills: kills(
 			kill(reasonStatus, "sandbox.proxy-headers-lost"),
+			kill(reasonUpstream, "sandbox.proxy-request-unedited"),
+			kill(reasonClientSees, "sandbox.proxy-removed-sent"),
 			kill(reasonStatus, "sandbox.proxy-missing-get-ok"),
 		),
 	}, proxyWasm+", HTTP fields", "each call has its status, and upstream and client see the headers as edited",

@@ -93,7 +93,7 @@ func (d depthCase) check(c suites.Check) suites.Check {
 var (
 	_ = add(callDepth.check(suites.Check{
 		ID: "sandbox/quota/stack-depth", Title: "recursion stops at the limit of depth", Covers: []string{"sandbox/quota/stack-depth"},
-		Kills: kill(reasonTooDeep, "sandbox.depth-unlimited"),
+		Kills: kills(kill(reasonTooDeep, "sandbox.depth-unlimited"), kill(reasonShallow, "sandbox.depth-shallow")),
 	}))
 	_ = add(reentering.check(suites.Check{
 		ID: "sandbox/quota/reentry-depth", Title: "host and guest calling each other stops at the limit", Covers: []string{"sandbox/quota/reentry-depth"},

@@ -59,7 +59,8 @@ var _ = add(suites.Check{
 		}
 		return s.pass(observed)
 	}),
-	Kills: kills(killIn("free", reasonOver, "sandbox.pages-unlimited"), killIn("pro", reasonOver, "sandbox.pages-unlimited")),
+	Kills: kills(killIn("free", reasonOver, "sandbox.pages-unlimited"), killIn("pro", reasonOver, "sandbox.pages-unlimited"),
+		killIn("free", reasonUnder, "sandbox.pages-halved"), killIn("enterprise", reasonUnder, "sandbox.pages-halved")),
 })
 
 var _ = add(refusedRow{[]refusedCase{

@@ -38,6 +38,11 @@ func (r refusedRow) check(c suites.Check) suites.Check {
 	for _, k := range r.cases {
 		c.Cases = append(c.Cases, suites.Case{ID: k.id, Title: k.title})
 	}
+	first := r.cases[0]
+	c.Kills = kills(c.Kills, killIn(first.id, reasonWrongStatus, "sandbox.refused-as-500"), killIn(first.id, reasonUnnamed, "sandbox.refused-unnamed"))
+	if len(first.steps) > 0 {
+		c.Kills = append(c.Kills, killIn(first.id, reasonWrongStep, "sandbox.refused-elsewhere")...)
+	}
 	c.Reasons = append(c.Reasons, reasonTaken, reasonWrongStatus, reasonWrongStep, reasonUnnamed, reasonServed, reasonNotServed)
 	c.Drive = func(ctx context.Context, env *scenarios.Env) error {
 		k, err := r.find(env.Key.Case)

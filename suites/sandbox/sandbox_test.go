@@ -122,7 +122,6 @@ func TestAreas(t *testing.T) {
 		rows++
 		switch {
 		case strings.HasPrefix(r.ID, "sandbox/nn/"), strings.HasPrefix(r.ID, "sandbox/proxy/"), r.ID == "claims/sandbox.nn", r.ID == "claims/sandbox.proxy":
-		case r.ID == "sandbox/coldstart/naive-variant": // nothing of the API shows it: the reference's own benchmark does
 		case len(s.CheckedBy(r.ID)) == 0:
 			t.Errorf("%s is not covered", r.ID)
 		}
@@ -172,7 +171,9 @@ var engineDefects = strings.Fields(`sandbox.absent sandbox.run-absent sandbox.in
 	sandbox.cache-open sandbox.dies-on-attack sandbox.admission-reversed sandbox.unsigned-taken sandbox.signature-unchecked
 	sandbox.scope-unchecked sandbox.reload-mixed sandbox.reload-drops sandbox.refused-replaces sandbox.refused-as-500
 	sandbox.canary-ignored sandbox.version-rollback sandbox.drain-leaks sandbox.cache-corrupt-fails sandbox.accounting-drifts
-	sandbox.coldstart-hidden sandbox.coldstart-unchecked`)
+	sandbox.coldstart-hidden sandbox.coldstart-unchecked sandbox.coldstart-swapped sandbox.coldstart-cache-unread
+	sandbox.overhead-hidden sandbox.naive-unwatched sandbox.long-calls-unbounded sandbox.slices-long sandbox.depth-shallow
+	sandbox.pages-halved sandbox.refused-elsewhere sandbox.refused-unnamed`)
 
 func TestEveryDefectOfTheEngineIsKilled(t *testing.T) {
 	killed := map[string]bool{}
@@ -606,6 +607,29 @@ func TestNeighbourJudge(t *testing.T) {
 	}
 }
 
+func TestBesideCrowdJudge(t *testing.T) {
+	crowd := func(alone, beside time.Duration, stopped int) *log {
+		s := scenario.Series{Name: "crowd"}
+		for range 20 {
+			s.Each = append(s.Each, scenario.Trial{What: aloneWhat, Status: 200, Results: []string{"5"}, Took: alone},
+				scenario.Trial{What: besideWhat, Status: 200, Results: []string{"5"}, Took: beside})
+		}
+		for range stopped {
+			s.Each = append(s.Each, scenario.Trial{What: "spin", Status: 422, Class: "fuel"})
+		}
+		return ready(t).add(t, scenario.Tried, s)
+	}
+	judgeAll(t, "sandbox/isolation/neighbour-crowd",
+		verdictCase{"good", "", crowd(ms, 2*ms, 10), ""},
+		verdictCase{"short enough", "", crowd(ms/10, 2*ms, 10), ""},
+		verdictCase{"frozen", "", crowd(ms, 9*ms, 10), reasonFrozen},
+		verdictCase{"nobody was hostile", "", crowd(ms, ms, 3), reasonNoBite},
+	)
+	if f := checkOf(t, "sandbox/isolation/neighbour-crowd").Judge(suites.Trace{Evidence: crowd(30*ms, 300*ms, 10).all}); f.Status != results.Inconclusive {
+		t.Errorf("on a busy host: %s %s", f.Status, f.Reason)
+	}
+}
+
 func TestColdJudges(t *testing.T) {
 	measured := func(change func(*scenario.ColdStart) bool) *log {
 		a := scenario.ColdStarts{Wazero: "1.2.3"}
@@ -638,6 +662,31 @@ func TestColdJudges(t *testing.T) {
 		verdictCase{"good", "", measured(all), ""},
 		verdictCase{"unchecked", "", measured(func(r *scenario.ColdStart) bool { r.Checked = false; return true }), reasonUnchecked},
 		verdictCase{"no results", "", measured(func(r *scenario.ColdStart) bool { return r.End != firstResult }), reasonPoints},
+	)
+	overheads := func(change func(*scenario.Overhead) bool) *log {
+		a := scenario.ColdStarts{Rows: []scenario.ColdStart{{Guest: "small", Engine: compilerCase}, {Guest: "small", Engine: interpreterCase}}}
+		for _, engine := range []string{compilerCase, interpreterCase} {
+			o := scenario.Overhead{Guest: "small", Engine: engine, N: 5, PlainNanos: 100, FuelNanos: 120, NaiveNanos: 1000, Fuel: 1.2, Naive: 10}
+			if engine == interpreterCase {
+				o.NaiveNanos, o.Naive = 105, 1.05
+			}
+			if change(&o) {
+				a.Overheads = append(a.Overheads, o)
+			}
+		}
+		raw, err := json.Marshal(a)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ready(t).call(t, "cold", 200, string(raw))
+	}
+	judgeAll(t, "sandbox/coldstart/naive-variant",
+		verdictCase{"good", "", overheads(func(*scenario.Overhead) bool { return true }), ""},
+		verdictCase{"no table", "", overheads(func(*scenario.Overhead) bool { return false }), reasonPoints},
+		verdictCase{"one engine", "", overheads(func(o *scenario.Overhead) bool { return o.Engine == compilerCase }), reasonPoints},
+		verdictCase{"one column", "", overheads(func(o *scenario.Overhead) bool { o.Naive = 0; return true }), reasonPoints},
+		verdictCase{"no times", "", overheads(func(o *scenario.Overhead) bool { o.FuelNanos = 0; return true }), reasonPoints},
+		verdictCase{"nothing watched", "", overheads(func(o *scenario.Overhead) bool { o.Naive = 1; return true }), reasonNoPrice},
 	)
 	judgeAll(t, "sandbox/coldstart/cache-gain",
 		verdictCase{"6 times", "", measured(all), ""},

@@ -97,6 +97,11 @@ func Measure(ctx context.Context, o Options) (rows []Row, err error) {
 	for _, c := range run.cells {
 		rows = append(rows, c.row())
 	}
+	if o.Defects.On(defect.SandboxColdstartSwapped) {
+		for i := range rows {
+			rows[i].P50Nanos, rows[i].P99Nanos = rows[i].P99Nanos, rows[i].P50Nanos
+		}
+	}
 	if o.Defects.On(defect.SandboxColdstartHidden) {
 		for i := range rows {
 			rows[i].Start, rows[i].End = "", ""
@@ -276,7 +281,11 @@ func (r *run) sample(ctx context.Context, c *cell) error {
 	case FromBytes:
 		return r.compiling(ctx, c, "")
 	case FromDisk:
-		return r.compiling(ctx, c, r.dir)
+		dir := r.dir
+		if r.o.Defects.On(defect.SandboxColdstartCacheUnread) {
+			dir = ""
+		}
+		return r.compiling(ctx, c, dir)
 	case FromCompiled:
 		return c.instantiating(ctx)
 	}

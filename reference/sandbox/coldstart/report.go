@@ -19,6 +19,7 @@ type Report struct {
 	Platform   string      `json:"platform"`
 	CPUs       int         `json:"cpus"`
 	Seed       uint64      `json:"seed"`
+	Notes      []string    `json:"notes,omitempty"` // on the guests, of who measured
 	Rows       []Row       `json:"rows"`
 	Gains      []Gain      `json:"gains"`
 	Bursts     []Row       `json:"bursts"`
@@ -31,7 +32,7 @@ type Report struct {
 func Run(ctx context.Context, o Options) (Report, error) {
 	r := Report{
 		Wazero: wazeroVersion(), Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
-		CPUs: runtime.GOMAXPROCS(0), Seed: o.Seed, Claims: Claims(),
+		CPUs: runtime.NumCPU(), Seed: o.Seed, Claims: Claims(),
 	}
 	var err error
 	if r.Rows, err = Measure(ctx, o); err != nil {
@@ -78,7 +79,9 @@ var markdown = template.Must(template.New("report").Funcs(template.FuncMap{
 
 wazero {{.Wazero}}, {{.Go}}, {{.Platform}}, {{.CPUs}} CPUs, seed {{.Seed}}. The rewritten form of each guest is measured, on a runtime whose host modules exist already.
 A sample whose answer is wrong is void and is in no figure. The 99th percentile needs 100 samples.
-
+{{range .Notes}}
+{{.}}
+{{end}}
 | guest | built | engine | start | end | n | void | p50 | p99 | instances/s | module | threads | checked | note |
 |---|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|
 {{range .Rows}}{{template "row" .}}{{end}}

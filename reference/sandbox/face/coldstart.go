@@ -17,8 +17,9 @@ type coldstartRequest struct {
 }
 
 type coldstartAnswer struct {
-	Rows   []coldstart.Row `json:"rows"`
-	Wazero string          `json:"wazero"`
+	Rows      []coldstart.Row      `json:"rows"`
+	Overheads []coldstart.Overhead `json:"overheads"`
+	Wazero    string               `json:"wazero"`
 }
 
 // coldstart measures one order at a time: two would measure each other.
@@ -30,16 +31,22 @@ func (f *Face) coldstart(r *http.Request, q *coldstartRequest) (any, error) {
 		return nil, &problem{Status: http.StatusTooManyRequests, Detail: "a measurement is under way"}
 	}
 	defer f.measuring.Unlock()
-	rows, err := coldstart.Measure(r.Context(), coldstart.Options{Samples: q.Samples, Defects: f.cfg.Defects, Guests: coldGuests()})
+	o := coldstart.Options{Samples: q.Samples, Defects: f.cfg.Defects, Guests: coldGuests()}
+	rows, err := coldstart.Measure(r.Context(), o)
 	if err != nil {
 		return nil, err
 	}
-	return coldstartAnswer{rows, sandbox.WazeroVersion}, nil
+	overheads, err := coldstart.Overheads(r.Context(), o)
+	if err != nil {
+		return nil, err
+	}
+	return coldstartAnswer{rows, overheads, sandbox.WazeroVersion}, nil
 }
 
 // coldGuests are what a cold start is measured with: a guest of C, whose answer is known.
 func coldGuests() []coldstart.Guest {
 	return []coldstart.Guest{{
 		Name: "compute-c", Built: "C, clang -O2", Wasm: wasm.Module("compute-c"), Function: "fib", Args: []uint64{10}, Want: []uint64{55},
+		Warm: &coldstart.Call{Function: "fib", Args: []uint64{15}, Want: []uint64{610}},
 	}}
 }

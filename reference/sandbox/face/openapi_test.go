@@ -142,7 +142,7 @@ func TestSchemas(t *testing.T) {
 		"Signatures": signatures{}, "Signature": sandbox.Signature{}, "Canary": sandbox.Canary{},
 		"Upload": uploadRequest{}, "Published": sandbox.Published{}, "Call": callRequest{}, "Answer": sandbox.Answer{},
 		"Stats": sandbox.Stats{}, "TenantStats": sandbox.TenantStats{}, "Audit": auditAnswer{}, "Event": sandbox.Event{},
-		"ColdstartOrder": coldstartRequest{}, "Coldstart": coldstartAnswer{}, "ColdstartRow": coldstart.Row{},
+		"ColdstartOrder": coldstartRequest{}, "Coldstart": coldstartAnswer{}, "ColdstartRow": coldstart.Row{}, "Overhead": coldstart.Overhead{},
 		"Collected": collectAnswer{}, "Filter": filterRequest{}, "FilterLoaded": filterAnswer{}, "FilterState": filterState{},
 	}
 	for name, schema := range doc["components"].(object)["schemas"].(object) {

@@ -325,6 +325,10 @@ func TestColdstart(t *testing.T) {
 	if len(points) != 16 {
 		t.Errorf("%d pairs of points, want 16", len(points))
 	}
+	overheads, _ := got["overheads"].([]any)
+	if len(overheads) != 2 {
+		t.Errorf("%d rows of overheads, want one for each engine", len(overheads))
+	}
 	f.measuring.Lock()
 	defer f.measuring.Unlock()
 	if status, _ := call(t, f, "POST", "/coldstart", object{"samples": 2}); status != 429 {

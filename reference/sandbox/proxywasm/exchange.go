@@ -199,6 +199,9 @@ func (x *exchange) forward() error {
 // outgoing is the request as the filter left it.
 func (x *exchange) outgoing(ctx context.Context) (*http.Request, error) {
 	headers, trailers := x.filter.snapshot(x.stream, request)
+	if x.filter.on(defect.SandboxProxyRequestUnedited) {
+		headers = requestFields(x.request)
+	}
 	target, err := url.ParseRequestURI(headers.first(keyPath, x.request.URL.RequestURI()))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errBadPath, err)

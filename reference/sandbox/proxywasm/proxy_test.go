@@ -468,7 +468,9 @@ func TestMetrics(t *testing.T) {
 func TestSwapUnderLoad(t *testing.T) {
 	leaks(t)
 	const clients, swaps = 50, 100
-	r := newRig(t, guest(t, "probe"), Options{}, nil)
+	// a busy machine is no reason to end a filter
+	patient := Options{callLimit: time.Minute, PauseLimit: time.Minute, DoneLimit: time.Minute}
+	r := newRig(t, guest(t, "probe"), patient, nil)
 	r.client.Transport.(*http.Transport).MaxIdleConnsPerHost = clients
 	stop := make(chan struct{})
 	var served atomic.Int64
@@ -493,7 +495,8 @@ func TestSwapUnderLoad(t *testing.T) {
 	}
 	filters := []*Filter{r.filter}
 	for i := range swaps {
-		f := load(t, guest(t, "probe"), Options{Interpreter: i%2 == 0})
+		patient.Interpreter = i%2 == 0
+		f := load(t, guest(t, "probe"), patient)
 		if err := r.proxy.Swap(f, r.origin.address()); err != nil {
 			t.Fatal(err)
 		}

@@ -577,7 +577,7 @@ func (m *Module) readCode(r *reader) error {
 		if err != nil {
 			return err
 		}
-		if err := f.scan(nil); err != nil {
+		if err := f.scan(nil, nil); err != nil {
 			return err
 		}
 		m.mostLocals = max(m.mostLocals, f.locals)

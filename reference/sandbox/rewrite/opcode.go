@@ -53,6 +53,7 @@ const (
 	opVector             = 0xfd
 
 	blockEmpty = 0x40 // the block type without a result
+	blockVoid  = -64  // the same as it is read
 )
 
 // Opcodes behind opMisc.

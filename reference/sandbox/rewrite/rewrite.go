@@ -13,11 +13,12 @@
 // each mutable global of its own, and __assay_start in place of a start section. Names that begin with
 // __assay_ are refused in the original.
 //
-// Fuel is charged at function entry and at the head of every loop: 1 unit and 1 for each opcode of the
-// region, where block, nop and end are free, both arms of an if count, and a nested loop is a region of its
-// own. Bulk operations cost a unit for each byte or table entry besides, and growth of a memory 65,536 a
-// page, both charged after they succeeded: a length out of range traps before anything is moved and keeps
-// its own trap, and one that succeeds is bounded by the memory's size.
+// Fuel is charged at function entry and in every loop: 1 unit and 1 for each opcode of the region, where block,
+// nop and end are free, both arms of an if count, and a nested loop is a region of its own. A short loop is
+// written several times and charged once for all passes (loop.go); the body of a small function is charged to its
+// direct callers (payment.go); of a small function that calls itself, every second call tests the fuel (twin.go). Bulk operations cost a unit for each byte or table entry besides, and growth of a
+// memory 65,536 a page, both charged after they succeeded: a length out of range traps before anything is moved
+// and keeps its own trap, and one that succeeds is bounded by the memory's size.
 //
 // Tried: charging the length before a bulk operation. Lost: a fill of 4 GiB in a memory of one page ended as
 // an empty tank in place of the out-of-bounds trap of the original.
@@ -48,10 +49,12 @@ const (
 
 // Options says what Rewrite adds. The zero value starts without fuel, with the default limits.
 type Options struct {
-	// Fuel is what the fuel global starts with, in units. At 0 the first charge calls refill.
+	// Fuel is what the fuel global starts with, in units. At 0 the first test calls refill: of a loop, or of a
+	// function that calls another outside of its loops.
 	Fuel uint32
 	// Depth is how many frames may be in use at once; 0 means 1,024. Functions that call nothing are not
-	// counted. One frame more is the trap unreachable, with __assay_depth above Depth.
+	// counted. One frame more is the trap unreachable, with __assay_depth above Depth. A function that is written
+	// twice counts two frames at once, and may trap one frame early; see twin.go.
 	Depth uint32
 	// Start strips the start section and exports its function as __assay_start, for the host to call with
 	// fuel set. Without it the section stays: it runs while the guest is instantiated, with Fuel.
@@ -79,7 +82,7 @@ func Rewrite(m *Module, o Options) ([]byte, Info, error) {
 	w := newWriter(m, o)
 	for _, section := range []func() error{
 		w.importSection, w.tableSection, w.globalSection, w.exportSection, w.startSection,
-		w.elementSection, w.functionSection, w.codeSection, w.dataSection,
+		w.elementSection, w.codeSection, w.functionSection, w.dataSection,
 	} {
 		if err := section(); err != nil {
 			return nil, Info{}, err
@@ -99,9 +102,15 @@ type writer struct {
 	indices  map[string]uint32 // of the added types, by results
 	info     Info
 
-	refill uint32 // function index of the added import
-	fuel   uint32 // global indices
-	depth  uint32
+	refill    uint32 // function index of the added import
+	fuel      uint32 // global indices
+	depth     uint32
+	prepaid   []int64  // of the module's own functions: what callers pay for the body; 0: nothing
+	referred  []bool   // which of them are in a table, a global or a reference
+	recursive []bool   // which of them call themselves
+	twins     []uint32 // types of the functions that are written twice
+	again     byte     // the call with which a function begins again
+	spare     int      // bytes that copies of loops may still take
 }
 
 func newWriter(m *Module, o Options) *writer {
@@ -112,7 +121,8 @@ func newWriter(m *Module, o Options) *writer {
 		o.TableEntries = defaultTables
 	}
 	globals := uint32(len(m.globals))
-	return &writer{m: m, o: o, indices: map[string]uint32{}, refill: m.importedFunctions, fuel: globals, depth: globals + 1}
+	return &writer{m: m, o: o, indices: map[string]uint32{}, refill: m.importedFunctions, fuel: globals, depth: globals + 1, again: opCall,
+		spare: spareCode + len(m.wasm)/2, referred: make([]bool, len(m.bodies))}
 }
 
 // shift is the new index of function i.
@@ -189,10 +199,20 @@ func (w *writer) importSection() error {
 	return nil
 }
 
+// functionSection declares what codeSection adds.
 func (w *writer) functionSection() error {
+	added := w.twins
 	if w.thunk() {
-		w.sections[sectionFunction] = appendU32(w.counted(sectionFunction, len(w.m.functions), 1), w.typeOf(nil))
+		added = append([]uint32{w.typeOf(nil)}, added...)
 	}
+	if len(added) == 0 {
+		return nil
+	}
+	b := w.counted(sectionFunction, len(w.m.functions), len(added))
+	for _, of := range added {
+		b = appendU32(b, of)
+	}
+	w.sections[sectionFunction] = b
 	return nil
 }
 
@@ -242,7 +262,7 @@ func (w *writer) globalSection() error {
 	own := w.m.globals[w.m.importedGlobals:]
 	b := appendU32(nil, uint32(len(own)+2))
 	if r, ok := w.m.section(sectionGlobal); ok {
-		p := w.patch(r, b)
+		p := w.referring(r, b)
 		if err := p.globals(nil); err != nil {
 			return err
 		}
@@ -343,7 +363,7 @@ func (w *writer) patched(id byte, walk func(*patcher) error) error {
 	if err != nil {
 		return err
 	}
-	p := w.patch(r, appendU32(nil, n))
+	p := w.referring(r, appendU32(nil, n))
 	if err := walk(p); err != nil {
 		return err
 	}
@@ -354,6 +374,16 @@ func (w *writer) patched(id byte, walk func(*patcher) error) error {
 // patch walks the entries behind a count that b already holds, and moves function indices.
 func (w *writer) patch(r reader, b []byte) *patcher {
 	return &patcher{reader: r, out: b, functions: w.m.functionCount(), globalCount: uint32(len(w.m.globals)), shift: w.shift}
+}
+
+// referring is patch for sections whose function indices are references.
+func (w *writer) referring(r reader, b []byte) *patcher {
+	p := w.patch(r, b)
+	p.shift = func(i uint32) uint32 {
+		w.refer(i)
+		return w.shift(i)
+	}
+	return p
 }
 
 // assemble joins the sections in their canonical order. Custom sections are dropped: names and debugging

@@ -319,7 +319,9 @@ func TestStart(t *testing.T) {
 		if got := readSeven(t, instantiate(t, r, kept)); got != 7 || info.HasStart {
 			t.Errorf("imported %v: %d with the section kept, HasStart %v", imported, got, info.HasStart)
 		}
-		if _, err := r.Instantiate(ctx, mustRewrite(t, starting(false), rewrite.Options{})); !errors.Is(err, outOfFuel{}) {
+		spinning := endless()["loop"]
+		spinning.start = []byte{0}
+		if _, err := r.Instantiate(ctx, mustRewrite(t, spinning, rewrite.Options{})); !errors.Is(err, outOfFuel{}) {
 			t.Errorf("start section without fuel: %v", err)
 		}
 	}

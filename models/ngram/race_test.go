@@ -1,0 +1,5 @@
+//go:build race
+
+package ngram_test
+
+func init() { underRace = true }

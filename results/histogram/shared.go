@@ -1,0 +1,71 @@
+package histogram
+
+import (
+	"math/bits"
+	"sync/atomic"
+)
+
+// The buckets of the geometry as one row: below 2,048 one a value, above 1,024
+// an octave.
+const (
+	halfBuckets  = 1 << (subBits - 1)
+	sharedLength = (highestBits-subBits)*halfBuckets + 2*halfBuckets
+	highestBits  = 42 // of Highest
+)
+
+// Shared counts durations for any number of goroutines at once, without locks,
+// in the buckets of Histogram. It takes 0.14 MB whatever it counts, and what it
+// counts is read by Drain while nobody records. The zero value is empty.
+type Shared struct {
+	counts   [sharedLength]atomic.Uint32
+	overflow atomic.Int64
+}
+
+// Record counts one duration in nanoseconds, clamped as by Histogram.Record.
+func (s *Shared) Record(ns int64) {
+	if ns < 0 || ns > Highest {
+		s.overflow.Add(1)
+		ns = min(max(ns, 0), Highest)
+	}
+	s.counts[index(ns)].Add(1)
+}
+
+// Drain moves the counts to every one of into and leaves s empty. Nobody may
+// record meanwhile, and at least every 4 billion records there must be a drain.
+func (s *Shared) Drain(into ...*Histogram) {
+	overflow := s.overflow.Swap(0)
+	for _, h := range into {
+		h.overflow += overflow
+	}
+	for i := range s.counts {
+		n := int64(s.counts[i].Load())
+		if n == 0 {
+			continue
+		}
+		s.counts[i].Store(0)
+		for _, h := range into {
+			_ = h.counts.RecordValues(edge(i), n) // within the range, like Record
+		}
+	}
+}
+
+// index returns the bucket of a value in the range.
+func index(ns int64) int {
+	shift := max(bits.Len64(uint64(ns))-subBits, 0)
+	return shift*halfBuckets + int(ns>>shift)
+}
+
+// edge returns the lowest value of a bucket.
+func edge(i int) int64 {
+	if i < 2*halfBuckets {
+		return int64(i)
+	}
+	shift := i/halfBuckets - 1
+	return int64(i-shift*halfBuckets) << shift
+}
+
+// Reset empties h, overflow included.
+func (h *Histogram) Reset() {
+	h.counts.Reset()
+	h.overflow = 0
+}
