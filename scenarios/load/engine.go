@@ -144,6 +144,9 @@ func (e *engine) begin() error {
 // play hands every arrival to t at its intended time and waits for the end: all
 // finished, the drain limit, or ctx. It tells whether ctx ended it.
 func (e *engine) play(ctx context.Context, t transport) (interrupted bool) {
+	if ctx.Err() != nil { // AfterFunc's goroutine may come after the first arrival
+		e.pacer.Halt()
+	}
 	defer context.AfterFunc(ctx, e.pacer.Halt)()
 	e.collectEachSecond()
 	ready := make(chan *page, pagesAhead)
