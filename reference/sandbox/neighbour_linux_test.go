@@ -3,6 +3,7 @@ package sandbox
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 	"time"
 
@@ -20,13 +21,12 @@ func TestSpinner(t *testing.T) {
 	}
 }
 
-// idleSpinners starts as many processes as there are hostile tenants. They run only where nothing else would
-// (SCHED_IDLE): what they do to a neighbour is the host's doing, such as shared caches and cores, sleep states
-// and its hypervisor.
+// idleSpinners starts a process for each processor. They run only where nothing else would (SCHED_IDLE): what they
+// do to a neighbour is the host's doing, such as shared caches and cores, sleep states and its hypervisor.
 func idleSpinners(tb testing.TB) (stop func()) {
 	tb.Helper()
 	var all []*exec.Cmd
-	for range hostileTenants {
+	for range runtime.NumCPU() {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestSpinner$")
 		cmd.Env = append(os.Environ(), spinnerVariable+"=1")
 		if err := cmd.Start(); err != nil {

@@ -60,8 +60,8 @@ func TestClosedModelEnds(t *testing.T) {
 		return ctx.Err()
 	}
 	t.Run("by time, with calls that time out", func(t *testing.T) {
-		r, err := RunClosed(t.Context(), Closed{Duration: 50 * time.Millisecond}, repeat(block, 2),
-			Options{Timeout: 20 * time.Millisecond, Drain: 5 * time.Second, HostLimit: 1})
+		r, err := RunClosed(t.Context(), Closed{Duration: time.Second}, repeat(block, 2),
+			Options{Timeout: 400 * time.Millisecond, Drain: 5 * time.Second, HostLimit: 1})
 		if err != nil {
 			t.Fatal(err)
 		}
