@@ -291,7 +291,7 @@ s.on('data',()=>{});s.on('error',e=>{console.error(e.code||e.message);process.ex
 // TestChromiumClient points it at a browser, which opens connections as it likes.
 func TestChromiumClient(t *testing.T) {
 	chromium, dir := lookPeer(t, "chromium"), t.TempDir()
-	script := "#!/bin/sh\np=$(mktemp -d)\ntrap 'rm -rf \"$p\"' EXIT\ntimeout 8 " + chromium + ` --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run ` +
+	script := "#!/bin/sh\np=$(mktemp -d)\ntrap 'rm -rf \"$p\"' EXIT\ntimeout 14 " + chromium + ` --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run ` +
 		`--disable-background-networking --disable-component-update --user-data-dir="$p" --host-resolver-rules="MAP server.test 127.0.0.1" ` +
 		`--ignore-certificate-errors --dump-dom "https://server.test:$1/" >/dev/null 2>&1` + "\n"
 	if err := os.WriteFile(filepath.Join(dir, "dial.sh"), []byte(script), 0o755); err != nil {

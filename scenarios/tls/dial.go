@@ -24,6 +24,9 @@ const (
 	maxWord        = 256 // of a word in an answer
 	labSlack       = 3 * time.Second
 	defaultDial    = 3 * time.Second
+
+	// hookStart is what a program that a hook starts may take until it dials: a browser takes seconds on a busy machine.
+	hookStart = 15 * time.Second
 )
 
 // DialRequest says how the client under test shall dial, as POST /dial of the lab takes it.
@@ -42,6 +45,9 @@ type DialRequest struct {
 	Pool           bool      `json:"pool"`
 	Identity       bool      `json:"identity,omitempty"` // presents a client certificate
 	DeadlineMillis int       `json:"deadlineMillis,omitempty"`
+
+	// Reached is closed when the client's first connection arrives. The deadline of a hook counts from then.
+	Reached <-chan struct{} `json:"-"`
 }
 
 // deadline is how long the dial may take.

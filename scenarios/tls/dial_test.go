@@ -285,6 +285,9 @@ func TestHookFailures(t *testing.T) {
 	if a, err := dial(t.Context(), "sleep 60", "127.0.0.1:1", 50); err != nil || a.Connected || a.Error.Code != "deadline" {
 		t.Errorf("hang: %+v, %v", a, err)
 	}
+	if ok := reachedLate(t, dir); !ok {
+		t.Error("the deadline does not count from the first connection")
+	}
 	if a, err := dial(t.Context(), `sh -c "cat {ca}; exit 3"`, "127.0.0.1:1", 0); err != nil || a.Error.Code != "hook" || a.Error.Text != "exit status 3" {
 		t.Errorf("exit 3: %+v, %v", a, err)
 	}
@@ -301,6 +304,24 @@ func TestHookFailures(t *testing.T) {
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("files are left: %v, %v", left, err)
 	}
+}
+
+// reachedLate tells whether a program that takes longer than the deadline until it dials has time to start, and one
+// that has dialled has not.
+func reachedLate(t *testing.T, dir string) bool {
+	t.Helper()
+	reached := make(chan struct{})
+	dial := func(hook string) tls.DialAnswer {
+		w := newWorld(t, nil, &target.TLS{Client: hook, Folder: dir})
+		a, err := tls.Dial(t.Context(), w.env, tls.DialRequest{Address: "127.0.0.1:1", DeadlineMillis: 50, Reached: reached})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	slow := dial("sleep 0.2")
+	close(reached)
+	return slow.Connected && dial("sleep 60").Error.Code == "deadline"
 }
 
 func TestHostileEvidence(t *testing.T) {

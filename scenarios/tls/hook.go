@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/assay-bench/assay/scenarios/target"
 )
@@ -29,7 +30,7 @@ func dialByHook(ctx context.Context, t *target.TLS, req DialRequest) (a DialAnsw
 	if err := os.WriteFile(ca, []byte(req.Roots), 0o600); err != nil {
 		return a, fmt.Errorf("client hook: %w", err)
 	}
-	within, cancel := context.WithTimeout(ctx, req.deadline())
+	within, cancel := req.within(ctx)
 	defer cancel()
 	ran, err := target.RunHook(within, t.Folder, t.Client, map[string]string{
 		"url": "https://" + req.Address + "/", "host": host, "port": port, "sni": req.ServerName, "ca": ca,
@@ -38,6 +39,25 @@ func dialByHook(ctx context.Context, t *target.TLS, req DialRequest) (a DialAnsw
 		return a, fmt.Errorf("client hook: %w", context.Cause(ctx))
 	}
 	return hookAnswer(ran, err)
+}
+
+// within ends with the deadline of the dial, which counts from its first connection where that can be seen.
+func (r DialRequest) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	if r.Reached == nil {
+		return context.WithTimeout(ctx, r.deadline())
+	}
+	within, cancel := context.WithCancel(ctx)
+	late := time.AfterFunc(hookStart, cancel)
+	go func() {
+		defer late.Stop()
+		select {
+		case <-r.Reached:
+			late.Reset(r.deadline())
+			<-within.Done()
+		case <-within.Done():
+		}
+	}()
+	return within, cancel
 }
 
 // hookAnswer reads the end of a hook: 0 means that the connection was established.

@@ -38,6 +38,8 @@ type Trap struct {
 	cancel context.CancelFunc
 	done   sync.WaitGroup
 
+	reached chan struct{} // closed by the first connection
+
 	mu     sync.Mutex
 	conns  []*trapped
 	wait   time.Duration // the longest of the engines
@@ -59,13 +61,16 @@ func Listen(env *scenarios.Env, name string, server func(n int) wire.Server) (*T
 		return nil, fmt.Errorf("trap %s: %w", name, err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	t := &Trap{env: env, name: name, listen: l, server: server, cancel: cancel}
+	t := &Trap{env: env, name: name, listen: l, server: server, cancel: cancel, reached: make(chan struct{})}
 	t.done.Go(func() { t.accept(ctx) })
 	return t, nil
 }
 
 // Addr is the address to dial, host:port.
 func (t *Trap) Addr() string { return t.listen.Addr().String() }
+
+// Reached is closed when the first connection arrives.
+func (t *Trap) Reached() <-chan struct{} { return t.reached }
 
 // Accepted is the number of connections so far.
 func (t *Trap) Accepted() int {
@@ -85,6 +90,9 @@ func (t *Trap) accept(ctx context.Context) {
 			}
 			t.mu.Unlock()
 			return
+		}
+		if n == 0 {
+			close(t.reached)
 		}
 		t.serve(ctx, n, conn)
 	}

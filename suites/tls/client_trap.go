@@ -117,7 +117,7 @@ func springTrap(ctx context.Context, env *scenarios.Env, k trapCase) error {
 
 // request completes a dial with what every one needs. Roots that are given are kept.
 func request(trap *prober.Trap, name, kind string, req prober.DialRequest) prober.DialRequest {
-	req.Name, req.Address, req.ServerName = name, trap.Addr(), "server.test"
+	req.Name, req.Address, req.ServerName, req.Reached = name, trap.Addr(), "server.test", trap.Reached()
 	if req.Roots == "" {
 		req.Roots = prober.RootsPEM(kind)
 	}
