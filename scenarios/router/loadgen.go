@@ -178,6 +178,9 @@ type Serve struct {
 	Seed     uint64
 }
 
+// lostAfter is when a query of Server is lost. It is far above every bound: a slow answer is a long latency.
+const lostAfter = 5 * time.Second
+
 // Serve plays Poisson arrivals in an open loop: latency counts from the intended send time.
 func (a *API) Serve(ctx context.Context, s Serve, texts []string) (Played, error) {
 	callers := make([]load.Caller, serverCallers)
@@ -185,7 +188,7 @@ func (a *API) Serve(ctx context.Context, s Serve, texts []string) (Played, error
 		callers[i] = decider{a, texts}
 	}
 	schedule := load.Schedule{Kind: load.Poisson, Rate: s.Rate, Duration: s.Duration, Seed: s.Seed}
-	r, err := load.Run(ctx, schedule, &load.Pool{Callers: callers}, load.Options{Timeout: time.Second, LatenessBound: s.Bound / 5})
+	r, err := load.Run(ctx, schedule, &load.Pool{Callers: callers}, load.Options{Timeout: lostAfter, LatenessBound: s.Bound / 5})
 	if err != nil {
 		return Played{Scenario: Server, Broken: err.Error(), Target: s.Rate, Bound: s.Bound}, nil
 	}

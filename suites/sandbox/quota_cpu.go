@@ -193,6 +193,7 @@ var (
 
 	_ = add(burner{guest: "bulk-bomb", function: "fill", after: "fill_once", afterArgs: []string{"16"}, result: "90", calls: 3}.check(suites.Check{
 		ID: "sandbox/quota/cpu-bulk", Title: "bulk memory work is charged by its length", Covers: []string{"sandbox/quota/cpu-bulk"},
+		Cost:  suites.Cost{Time: 1500 * ms, Exclusive: true}, // uncharged bulk work can not be interrupted: the whole process waits
 		Kills: killIn("free", reasonNotStopped, "sandbox.bulk-unmetered"),
 	}, freeCase, interpretedCase))
 
