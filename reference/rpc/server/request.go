@@ -205,14 +205,6 @@ func (c *conn) admit(length uint32) error {
 	return err
 }
 
-// touch allocates n bytes and writes to every page of them.
-func touch(n int) {
-	b := make([]byte, n)
-	for i := 0; i < n; i += 4096 {
-		b[i] = 1
-	}
-}
-
 // swallow is the planted defect NoLengthLimit: it waits for the bytes of any length, in a small
 // buffer.
 func (c *conn) swallow(n int64) error {
