@@ -224,6 +224,8 @@ type ProvedKill struct {
 	Reason   string `json:"reason"`
 	Observed string `json:"observed"` // status and reason that the defect produced
 	Killed   bool   `json:"killed"`
+	Missed   int    `json:"missed,omitempty"` // trials of the defect that did not kill it
+	Trials   int    `json:"trials,omitempty"` // of them in all, when one missed it
 }
 
 // Hollow is the score of a target that implements nothing.

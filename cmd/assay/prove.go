@@ -44,7 +44,8 @@ func (a *app) proveCommand() *cobra.Command {
 		Long: `prove plants each known defect in the reference stack and demands that the checks
 which name it turn red for the reason they name, while unrelated checks stay green.
 Targets that implement nothing must score nothing, and a fault that does nothing must
-leave its case inconclusive. Whatever survives is listed by name; exit 1.`,
+leave its case inconclusive. A defect that was missed is tried again by itself, up to
+twice; how often it was missed is printed. Whatever survives is listed by name; exit 1.`,
 		RunE: func(cmd *cobra.Command, args []string) error { return a.runProve(cmd.Context(), f, args) },
 	}
 	fl := cmd.Flags()
@@ -249,12 +250,16 @@ func (a *app) printProof(p *results.Proof, asJSON bool, dir string) error {
 func writeProof(w io.Writer, p *results.Proof) error {
 	tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(tw, "defect\tcheck\treason\tkilled")
-	killed, caught := 0, map[string]bool{}
+	killed, unsteady, caught := 0, 0, map[string]bool{}
 	for _, k := range p.Defects {
 		mark := "no: " + k.Observed
 		if k.Killed {
 			mark, caught[k.Defect] = "yes", true
 			killed++
+			if k.Missed > 0 {
+				mark = fmt.Sprintf("yes, missed in %d of %d trials", k.Missed, k.Trials)
+				unsteady++
+			}
 		}
 		key := results.Key{Check: k.Check, Case: k.Case, Under: k.Under}
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%s\n", k.Defect, suites.Pattern(key), k.Reason, mark)
@@ -279,6 +284,9 @@ func writeProof(w io.Writer, p *results.Proof) error {
 		fmt.Fprintf(w, "OPEN %s\n", printable(s))
 	}
 	fmt.Fprintf(w, "\nrequirements %d, covered %d, proven %d\n", p.Requirements, p.Covered, p.Proven)
+	if unsteady > 0 {
+		fmt.Fprintf(w, "%s missed in some trials and seen in others\n", plural(unsteady, "kill"))
+	}
 	verdict := "PROVEN"
 	switch {
 	case len(p.Survivors) > 0:

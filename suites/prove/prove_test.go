@@ -63,8 +63,9 @@ type lab struct {
 	suite  *suites.Suite
 	change func(prove.Trial, *results.Bundle)
 
-	mu     sync.Mutex
-	trials []prove.Trial
+	mu      sync.Mutex
+	trials  []prove.Trial
+	bundles map[string]*results.Bundle
 }
 
 func (l *lab) options() prove.Options {
@@ -90,6 +91,10 @@ func (l *lab) conduct(_ context.Context, trial prove.Trial) (*results.Bundle, er
 	if l.change != nil {
 		l.change(trial, b)
 	}
+	if l.bundles == nil {
+		l.bundles = map[string]*results.Bundle{}
+	}
+	l.bundles[trial.Name] = b
 	return b, nil
 }
 
@@ -110,10 +115,24 @@ func (l *lab) verdict(trial prove.Trial, key results.Key) results.Verdict {
 	return v
 }
 
-// set changes the verdict on one case of one trial.
+// of tells whether a trial is the named one, or that one again.
+func of(name string, trial prove.Trial) bool {
+	return trial.Name == name || strings.HasPrefix(trial.Name, name+"-again-")
+}
+
+// only keeps a change to the trial of exactly that name.
+func only(name string, change func(prove.Trial, *results.Bundle)) func(prove.Trial, *results.Bundle) {
+	return func(trial prove.Trial, b *results.Bundle) {
+		if trial.Name == name {
+			change(trial, b)
+		}
+	}
+}
+
+// set changes the verdict on one case of one trial, also when that is repeated.
 func set(name, pattern string, status results.Status, reason string) func(prove.Trial, *results.Bundle) {
 	return func(trial prove.Trial, b *results.Bundle) {
-		if trial.Name != name {
+		if !of(name, trial) {
 			return
 		}
 		for i := range b.Verdicts.Verdicts {
@@ -129,7 +148,7 @@ func set(name, pattern string, status results.Status, reason string) func(prove.
 // drop removes the verdicts on a check from one trial.
 func drop(name, check string) func(prove.Trial, *results.Bundle) {
 	return func(trial prove.Trial, b *results.Bundle) {
-		if trial.Name == name {
+		if of(name, trial) {
 			b.Verdicts.Verdicts = slices.DeleteFunc(b.Verdicts.Verdicts, func(v results.Verdict) bool { return v.Check == check || check == "" })
 		}
 	}
@@ -224,23 +243,23 @@ func TestSurvivors(t *testing.T) {
 		{"not judged", drop("defect-rpc.seq", "rpc/wire/seq"), "rpc.seq survives rpc/wire/seq (bad), seen: no verdict", "rpc.seq"},
 		{"not under the fault", set("defect-rpc.slow", under, results.Pass, ""), "rpc.slow survives", "rpc.slow"},
 		{"under a fault, but not in fair weather", func(tr prove.Trial, b *results.Bundle) {
-			if tr.Name == "defect-rpc.seq" {
-				set(tr.Name, "rpc/wire/seq#a", results.Pass, "")(tr, b)
+			if of("defect-rpc.seq", tr) {
+				set("defect-rpc.seq", "rpc/wire/seq#a", results.Pass, "")(tr, b)
 				b.Verdicts.Verdicts = append(b.Verdicts.Verdicts, results.Verdict{
 					Check: "rpc/wire/seq", Case: "a", Under: "proc/pause=0.4", Status: results.Fail, Reason: "bad",
 				})
 			}
 		}, "rpc.seq survives rpc/wire/seq (bad), seen: pass", "rpc.seq"},
 		{"in another case", func(tr prove.Trial, b *results.Bundle) {
-			if tr.Name == "defect-rpc.seq" {
-				set(tr.Name, "rpc/wire/seq#a", results.Pass, "")(tr, b)
+			if of("defect-rpc.seq", tr) {
+				set("defect-rpc.seq", "rpc/wire/seq#a", results.Pass, "")(tr, b)
 				b.Verdicts.Verdicts = append(b.Verdicts.Verdicts, results.Verdict{
 					Check: "rpc/wire/seq", Case: "b", Status: results.Fail, Reason: "bad",
 				})
 			}
 		}, "rpc.seq survives rpc/wire/seq (bad), seen: pass", "rpc.seq"},
 		{"not run here", func(tr prove.Trial, b *results.Bundle) {
-			if tr.Name == "defect-rpc.slow" {
+			if of("defect-rpc.slow", tr) {
 				b.Verdicts.Verdicts, b.Run.NotRun = nil, []results.NotRun{{Check: "rpc/wire/seq", Probe: "no driver"}}
 			}
 		}, "seen: not run: no driver", "rpc.slow"},
@@ -274,8 +293,60 @@ func TestSurvivors(t *testing.T) {
 					t.Errorf("%s: killed = %t (%s)", k.Defect, k.Killed, k.Observed)
 				}
 			}
+			for _, k := range p.Defects {
+				if k.Defect == tt.killed && (k.Missed != 3 || k.Trials != 3) {
+					t.Errorf("%s: missed in %d of %d trials, want 3 of 3", k.Defect, k.Missed, k.Trials)
+				}
+			}
 			if len(p.Defects) != len(known) {
 				t.Errorf("%d cells for %d kills", len(p.Defects), len(known))
+			}
+		})
+	}
+}
+
+// TestMissedIsTriedAgain repeats the trial of a defect that was missed, alone, and keeps count of it.
+func TestMissedIsTriedAgain(t *testing.T) {
+	const seq, first, second = "rpc/wire/seq#a", "defect-rpc.seq", "defect-rpc.seq-again-1"
+	pass := set(first, seq, results.Pass, "")
+	tests := []struct {
+		name   string
+		change func(prove.Trial, *results.Bundle)
+		trials int
+		cell   results.ProvedKill
+	}{
+		{"killed at once", nil, 1, results.ProvedKill{Observed: "fail bad", Killed: true}},
+		{"killed the second time", only(first, pass), 2, results.ProvedKill{Observed: "fail bad", Killed: true, Missed: 1, Trials: 2}},
+		{"killed the third time", func(tr prove.Trial, b *results.Bundle) {
+			only(first, pass)(tr, b)
+			only(second, pass)(tr, b)
+		}, 3, results.ProvedKill{Observed: "fail bad", Killed: true, Missed: 2, Trials: 3}},
+		{"a bad sentinel, then a good one", only(first, set(first, "rpc/wire/grpc-interop#empty_unary", results.Fail, "bad")), 2,
+			results.ProvedKill{Observed: "fail bad", Killed: true, Missed: 1, Trials: 2}},
+		{"never", pass, 3, results.ProvedKill{Observed: "pass", Missed: 3, Trials: 3}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			l, _, p := run(t, tt.change)
+			tt.cell.Defect, tt.cell.Check, tt.cell.Case, tt.cell.Reason = "rpc.seq", "rpc/wire/seq", "a", "bad"
+			if !slices.Contains(p.Defects, tt.cell) {
+				t.Errorf("the matrix %+v lacks %+v", p.Defects, tt.cell)
+			}
+			if (len(p.Survivors) == 0) != tt.cell.Killed {
+				t.Errorf("survivors %q", p.Survivors)
+			}
+			trials := 0
+			for _, tr := range l.trials {
+				if of(first, tr) {
+					trials++
+				}
+			}
+			if trials != tt.trials {
+				t.Errorf("%d trials, want %d", trials, tt.trials)
+			}
+			again, err := prove.Assemble(l.options(), l.bundles)
+			if err != nil || !cmp.Equal(again, p) {
+				t.Errorf("the bundles come to another proof: %v\n%s", err, cmp.Diff(p, again))
 			}
 		})
 	}
