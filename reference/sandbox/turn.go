@@ -26,11 +26,15 @@ const (
 // that a call that is not long always finds one. A long call is one that has used promptTime, or whose tenant has
 // used up its allowance.
 //
+// A long call's thread is kept off one processor as well: the kernel wakes the thread of a timer behind a guest's even
+// where another processor is free, and a call that begins at a timer then waited for milliseconds.
+//
 // Tried: demoting the threads of long calls (SCHED_IDLE). Lost: beside other busy processes a guest then came to
 // its next refill so late that a collection, and everyone with it, waited for up to 1.0 s (0.06 s without).
 type slots struct {
 	free     chan struct{}
 	only     bool          // there is one processor: a long call offers it at each refill
+	confine  bool          // a long call's thread is kept off one processor
 	patience time.Duration // how long a call waits altogether
 	waiting  atomic.Int64
 }
@@ -38,8 +42,9 @@ type slots struct {
 func newSlots(defects defect.Set) *slots {
 	n := min(runtime.GOMAXPROCS(0), runtime.NumCPU())
 	s := &slots{free: make(chan struct{}, max(1, n-1)), only: runtime.GOMAXPROCS(0) == 1, patience: longestWait}
+	s.confine = n > 1
 	if defects.On(defect.SandboxLongCallsUnbounded) {
-		s.free, s.only = make(chan struct{}, 1<<16), false
+		s.free, s.only, s.confine = make(chan struct{}, 1<<16), false, false
 	}
 	return s
 }
@@ -74,6 +79,7 @@ type turn struct {
 	held   bool
 	since  time.Time
 	waited time.Duration
+	thread confined
 }
 
 func newTurn(v *version) *turn { return &turn{slots: v.sandbox.slots, tenant: v.tenant} }
@@ -110,11 +116,15 @@ func (t *turn) take(ctx context.Context) error {
 	t.since = time.Now()
 	t.waited += t.since.Sub(began)
 	t.held = err == nil
+	if t.held && t.slots.confine {
+		t.thread = confine()
+	}
 	return err
 }
 
 func (t *turn) leave() {
 	if t.held {
+		t.thread.release()
 		t.slots.leave()
 		t.held = false
 	}
