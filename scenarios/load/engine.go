@@ -53,7 +53,7 @@ func newEngine(s Schedule, seg stripe, n int64, opt Options) *engine {
 		schedule: s,
 		stripe:   seg,
 		n:        n,
-		pacer:    &pace.Pacer{Now: opt.now, Spin: max(int64(opt.Spin), 0)},
+		pacer:    opt.pacer(float64(s.Length()) / float64(max(n, 1))),
 		table:    newTable(n),
 		ledger:   newLedger(s.Length() + opt.Drain),
 		done:     make(chan struct{}),
@@ -257,10 +257,14 @@ func (e *engine) look() Progress {
 }
 
 // pacerNotes says what a reader must know about the pacing of this run.
-func pacerNotes(spin time.Duration) []string {
-	notes := []string{fmt.Sprintf("pacer: %s on %s, spin %v", pace.Kind, runtime.GOOS, max(spin, 0))}
-	if p, n := runtime.GOMAXPROCS(0), runtime.NumCPU(); p <= n {
-		notes = append(notes, fmt.Sprintf("pacer: GOMAXPROCS is %d on %d cores; with %d the pacer need not wait for a processor", p, n, n+1))
+func pacerNotes(p *pace.Pacer) []string {
+	note := fmt.Sprintf("pacer: %s on %s, spin %v", pace.Kind, runtime.GOOS, time.Duration(p.Spin))
+	if p.Spin > 0 && p.Most > p.Spin {
+		note += fmt.Sprintf(", up to %v where sleeps end late", time.Duration(p.Most))
+	}
+	notes := []string{note}
+	if procs, n := runtime.GOMAXPROCS(0), runtime.NumCPU(); procs <= n {
+		notes = append(notes, fmt.Sprintf("pacer: GOMAXPROCS is %d on %d cores; with %d the pacer need not wait for a processor", procs, n, n+1))
 	}
 	return notes
 }

@@ -52,8 +52,9 @@ type Options struct {
 	// queued then is unsent, what is in flight is a timeout.
 	Drain time.Duration
 	// Spin is how long before each deadline the pacer stops sleeping and
-	// spins; 0: DefaultSpin, negative: never spin. It costs up to
-	// rate × Spin of one core.
+	// spins; negative: never spin. It costs up to rate × Spin of one core. 0:
+	// DefaultSpin, and longer where sleeps end late, for up to spinShare of the
+	// mean gap between arrivals.
 	Spin time.Duration
 	// LatenessBound is the largest p99 lateness of a VALID run; 0: 1 % of the
 	// reported p99 response.
@@ -79,6 +80,7 @@ type Options struct {
 	// for the last call to return.
 	Progress func(Progress)
 
+	adapt   bool          // Spin is nobody's wish
 	now     func() int64  // replaces the monotonic clock in tests
 	abandon time.Duration // how long calls may outlive their context
 }
@@ -92,7 +94,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.Drain = o.Timeout
 	}
 	if o.Spin == 0 {
-		o.Spin = DefaultSpin
+		o.Spin, o.adapt = DefaultSpin, true
 	}
 	if o.abandon == 0 {
 		o.abandon = abandonAfter
@@ -126,6 +128,18 @@ func (o Options) withDefaults() (Options, error) {
 		o.Segment = Segment{Node: 1, Of: 1}
 	}
 	return o, nil
+}
+
+// spinShare is the share of a core that the pacer may spin for where sleeps end later than DefaultSpin.
+const spinShare = 0.05
+
+// pacer returns the pacer of arrivals that are so many nanoseconds apart.
+func (o Options) pacer(gap float64) *pace.Pacer {
+	p := &pace.Pacer{Now: o.now, Spin: max(int64(o.Spin), 0)}
+	if o.adapt {
+		p.Most = int64(spinShare * gap)
+	}
+	return p
 }
 
 // monotonic returns a clock in nanoseconds since the call, never 0.

@@ -137,7 +137,7 @@ func (e *engine) result(p Played, host Host) (*Result, error) {
 		return nil, err
 	}
 	r.Model = ModelOpen
-	r.Notes = pacerNotes(e.opt.Spin)
+	r.Notes = pacerNotes(e.pacer)
 	return r, nil
 }
 

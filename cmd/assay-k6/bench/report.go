@@ -45,7 +45,8 @@ is the difference of two runs over the difference of their calls.
 - assay, closed: as many users that wait for their replies; what k6 does.
 - assay, open loop: every arrival due at once, so that the pacer never waits. At a rate that leaves it
   time, the pacer also spins for up to 30 µs before each arrival, to be punctual: up to 3 %% of a core for each
-  1,000 arrivals per second, which k6 does not spend (Options.Spin of the engine).
+  1,000 arrivals per second; where sleeps end later than that, for up to 5 %% of a core. k6 does not spend that
+  (Options.Spin of the engine).
 - The servers run in the parent process on the same machine; their CPU is not counted.
 
 %s, %s/%s, %d cores, %s. Taken again with: cd cmd/assay-k6 && go build -o assay-k6 . && go run ./bench

@@ -57,7 +57,7 @@ func newReleaser(slower time.Duration) *releaser {
 	now := newClock()
 	return &releaser{
 		now: now, in: make(chan pending, incoming), slower: int64(slower),
-		pacer: &pace.Pacer{Now: now, Spin: int64(pace.DefaultSpin)},
+		pacer: &pace.Pacer{Now: now, Spin: int64(pace.DefaultSpin), Most: 4 * poll},
 		rule:  newDelays(Stall, now(), 0), asked: histogram.New(), given: histogram.New(),
 	}
 }
@@ -118,7 +118,7 @@ func (r *releaser) run() {
 func (r *releaser) await(next *agenda, now int64) {
 	left := (*next)[0].due + r.slower - now
 	switch {
-	case left > r.pacer.Spin+poll:
+	case left > r.pacer.Margin()+poll:
 		r.pacer.Nap(poll)
 		return
 	case left > 0:
