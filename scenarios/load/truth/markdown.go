@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 )
@@ -20,16 +21,26 @@ func (r *Report) Markdown(w io.Writer) error {
 	b.WriteString("Error of the reported value against the truth at the intended arrivals, in percent: the median repetition, and in brackets the cleanest. " +
 		"Starved cells are held against the truth for that many workers. A dash: not scored (on a jump of the truth, too few samples, or no longer than the stack of the protocol). " +
 		"Void: repetitions in which the generator or the server was not in time.\n")
-	tool := ""
-	for _, t := range r.Cells {
-		if t.Cell.Tool != tool {
-			tool = t.Cell.Tool
-			fmt.Fprintf(&b, "\n## %s\n\n| cell | mean | p50 | p75 | p90 | p95 | p99 | p99.9 | lost | samples | valid | void | bound |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n", tool)
+	for _, tool := range r.tools() {
+		fmt.Fprintf(&b, "\n## %s\n\n| cell | mean | p50 | p75 | p90 | p95 | p99 | p99.9 | lost | samples | valid | void | bound |\n|---|---|---|---|---|---|---|---|---|---|---|---|---|\n", tool)
+		for _, t := range r.Cells {
+			if t.Cell.Tool == tool {
+				t.line(&b)
+			}
 		}
-		t.line(&b)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// tools lists the tools in the order of their first cell.
+func (r *Report) tools() (list []string) {
+	for _, t := range r.Cells {
+		if !slices.Contains(list, t.Cell.Tool) {
+			list = append(list, t.Cell.Tool)
+		}
+	}
+	return list
 }
 
 // line writes one row.
@@ -66,7 +77,7 @@ func (t Trial) outcome() string {
 		}
 		return "no valid repetition"
 	case t.Cell.Tool != Assay:
-		return "not held"
+		return "none"
 	case len(t.Verdict.Broken) > 0:
 		return strings.Join(t.Verdict.Broken, "; ")
 	case !t.Verdict.Decided:
