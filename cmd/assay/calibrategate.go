@@ -79,7 +79,7 @@ margins.`,
 	fl.StringVar(&f.file, "file", "", "file of the trials (default: in the user's cache folder)")
 	fl.IntVar(&f.aa, "aa", 300, "pairs of unchanged code that there shall be in the end")
 	fl.IntVar(&f.power, "power", 60, "pairs for each planted slowdown")
-	fl.IntVar(&f.tail, "tail", 0, "pairs whose candidate is slower in its tail alone, judged on p99 and p50")
+	fl.IntVar(&f.tail, "tail", 0, "pairs whose candidate is slower in its tail alone, by 20 % of an epoch's p99, judged on p99 and p50")
 	fl.IntVar(&f.layouts, "layouts", 10, "pairs of one source that was linked in two orders, over five orders; they need a Go toolchain")
 	fl.Float64SliceVar(&f.effects, "effects", []float64{0.02, 0.05, 0.10}, "planted slowdowns of every request")
 	fl.StringVar(&f.metrics, "metrics", "p50 p90", "metrics that gate")

@@ -53,6 +53,14 @@ func (w wanted) String() string {
 	return string(w.kind)
 }
 
+// metrics are those that gate a pair of this kind.
+func (w wanted) metrics(usual string) string {
+	if w.kind == gate.Tail {
+		return "p50 p99"
+	}
+	return usual
+}
+
 // linkOrders is how many orders the linker is asked for.
 const linkOrders = 5
 
@@ -65,6 +73,19 @@ const (
 	leastShift  = 0.02 // below it a probe is noise, and would plant many times the effect
 )
 
+// What is planted in the tail: the epoch's p99 shall rise by tailEffect (gate.md section 6.5), for which one request in tailEvery
+// does more work. How much more is looked for in small steps: below the host's own p99 a plant shows nothing, so that the answer
+// is no straight line through zero.
+const (
+	tailEffect = 0.20
+	tailEvery  = 50
+	tailFirst  = 2.0 // share of further work that the search begins with
+	tailStep   = 1.25
+	tailMost   = 50.0
+	tailEpochs = 12
+	tailLife   = 15 * time.Minute // of what a search found
+)
+
 func (f calibrateFlags) wanted() []wanted {
 	var out []wanted
 	out = append(out, wanted{kind: gate.SameBuild, count: f.aa})
@@ -74,7 +95,7 @@ func (f calibrateFlags) wanted() []wanted {
 	for i := range linkOrders {
 		out = append(out, wanted{kind: gate.Layout, variant: strconv.Itoa(i + 1), count: (f.layouts + linkOrders - 1 - i) / linkOrders})
 	}
-	return append(out, wanted{kind: gate.Tail, count: f.tail})
+	return append(out, wanted{kind: gate.Tail, effect: tailEffect, count: f.tail})
 }
 
 // next picks the kind of trial that lags most behind, so that an interrupted calibration has some of each.
@@ -100,6 +121,8 @@ type trialBench struct {
 	metrics             string
 	scratch             string
 	layouts             map[string]string // programs by link order
+	tail                float64           // work that plants tailEffect, and since when that is known
+	tailAt              time.Time
 }
 
 func newTrialBench(metrics, class string) (*trialBench, error) {
@@ -130,12 +153,8 @@ func fileDigest(path string) (string, error) {
 
 // run runs the gate once on a pair.
 func (b *trialBench) run(ctx context.Context, w wanted) (t gate.Trial, err error) {
-	metrics := b.metrics
-	switch w.kind {
-	case gate.Tail:
-		metrics = "p50 p99"
-	}
-	raw := []byte(strings.Replace(samplePolicy, "METRICS", strings.ReplaceAll(metrics, " ", ": {}, ")+": {}", 1))
+	metrics := strings.ReplaceAll(w.metrics(b.metrics), " ", ": {}, ") + ": {}"
+	raw := []byte(strings.Replace(samplePolicy, "METRICS", metrics, 1))
 	if w.kind == gate.Layout {
 		raw = []byte(strings.Replace(string(raw), "sample-service, ", "", 1))
 	}
@@ -154,10 +173,14 @@ func (b *trialBench) run(ctx context.Context, w wanted) (t gate.Trial, err error
 		Reproduce: func(gate.Metric) string { return "assay calibrate gate" },
 	}
 	work := 0.0
-	if w.kind == gate.Slower {
-		if work, err = b.work(ctx, session, policy, w.effect); err != nil {
-			return t, err
-		}
+	switch w.kind {
+	case gate.Slower:
+		work, err = b.work(ctx, session, policy, w.effect)
+	case gate.Tail:
+		work, err = b.tailWork(ctx, session, policy, w.effect)
+	}
+	if err != nil {
+		return t, err
 	}
 	if session.Programs, err = b.programs(ctx, policy, w, work); err != nil {
 		return t, err
@@ -182,7 +205,7 @@ func (b *trialBench) programs(ctx context.Context, policy gate.Policy, w wanted,
 	case gate.Slower:
 		flags = []string{"-slower", strconv.FormatFloat(work, 'g', 4, 64)}
 	case gate.Tail:
-		flags = []string{"-tail", "50"}
+		flags = []string{"-tail", strconv.Itoa(tailEvery), "-tail-work", strconv.FormatFloat(work, 'g', 4, 64)}
 	case gate.Layout:
 		for i, order := range []string{"", w.variant} {
 			if out[i], err = b.linked(ctx, order); err != nil {
@@ -196,8 +219,50 @@ func (b *trialBench) programs(ctx context.Context, policy gate.Policy, w wanted,
 }
 
 // work is the share of further work that makes the median slower by an effect now.
-func (b *trialBench) work(ctx context.Context, s gate.Session, policy gate.Policy, effect float64) (_ float64, err error) {
-	if s.Programs, err = b.programs(ctx, policy, wanted{kind: gate.Slower}, probeWork); err != nil {
+func (b *trialBench) work(ctx context.Context, s gate.Session, policy gate.Policy, effect float64) (float64, error) {
+	for range probeTries {
+		shift, err := b.shift(ctx, s, policy, wanted{kind: gate.Slower}, probeWork, duet.P50, probeEpochs)
+		if err != nil {
+			return 0, err
+		}
+		if shift >= leastShift {
+			return effect * probeWork / shift, nil
+		}
+	}
+	return 0, errors.New("probe: the median of the sample service does not feel a third of further work: it measures nothing here")
+}
+
+// tailWork is the share of further work in the tail's requests that makes p99 of an epoch slower by an effect now.
+func (b *trialBench) tailWork(ctx context.Context, s gate.Session, policy gate.Policy, effect float64) (work float64, err error) {
+	if time.Since(b.tailAt) < tailLife {
+		return b.tail, nil
+	}
+	b.tail, err = searchTail(effect, func(work float64) (float64, error) {
+		return b.shift(ctx, s, policy, wanted{kind: gate.Tail}, work, duet.P99, tailEpochs)
+	})
+	b.tailAt = time.Now()
+	return b.tail, err
+}
+
+// searchTail lets the work grow until a probe shifts by the effect. The answer lies on the line through the last two probes.
+func searchTail(effect float64, probe func(work float64) (shift float64, err error)) (work float64, err error) {
+	below, least := 0.0, 0.0 // the last probe that shifted by less
+	for work = tailFirst; work <= tailMost; work *= tailStep {
+		shift, err := probe(work)
+		if err != nil {
+			return 0, err
+		}
+		if shift >= effect {
+			return below + (work-below)*(effect-least)/(shift-least), nil
+		}
+		below, least = work, max(shift, 0)
+	}
+	return 0, fmt.Errorf("probe: p99 of the sample service does not rise by %.0f %% with %.0f times the work in one request of %d: it measures nothing here", 100*effect, tailMost, tailEvery)
+}
+
+// shift is how much a metric moves with so much further work.
+func (b *trialBench) shift(ctx context.Context, s gate.Session, policy gate.Policy, w wanted, work float64, metric string, epochs int) (_ float64, err error) {
+	if s.Programs, err = b.programs(ctx, policy, w, work); err != nil {
 		return 0, err
 	}
 	folder, err := os.MkdirTemp(b.scratch, "probe-*")
@@ -205,16 +270,11 @@ func (b *trialBench) work(ctx context.Context, s gate.Session, policy gate.Polic
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(folder)) }()
-	for range probeTries {
-		shift, err := s.Shift(ctx, folder, duet.P50, probeEpochs)
-		if err != nil {
-			return 0, fmt.Errorf("probe: %w", err)
-		}
-		if shift >= leastShift {
-			return effect * probeWork / shift, nil
-		}
+	shift, err := s.Shift(ctx, folder, metric, epochs)
+	if err != nil {
+		return 0, fmt.Errorf("probe: %w", err)
 	}
-	return 0, errors.New("probe: the median of the sample service does not feel a third of further work: it measures nothing here")
+	return shift, nil
 }
 
 // linked builds the sample service with its functions in another order; the empty order is the linker's own.

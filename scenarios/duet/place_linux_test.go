@@ -70,9 +70,11 @@ func TestArmsShareAProcessor(t *testing.T) {
 		name   string
 		change func(*duet.Config)
 		one    bool
+		awake  bool
 	}{
-		{"by request", func(*duet.Config) {}, true},
-		{"spread", func(c *duet.Config) { c.Spread = true }, false},
+		{"by request", func(*duet.Config) {}, true, true},
+		{"spread", func(c *duet.Config) { c.Spread = true }, false, false},
+		{"tail", func(c *duet.Config) { c.Scenarios[0].Metrics = []string{duet.P50, duet.P99} }, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := watched{program(), &sync.Mutex{}, map[string]int{}}
@@ -91,7 +93,8 @@ func TestArmsShareAProcessor(t *testing.T) {
 			}
 			e := epochs[0]
 			quota := strings.Contains(e.Place.Why, "quota") // of the host of this test
-			if e.Place.Why != "" && !quota || (e.Place.Processor != nil) != tt.one || e.Place.Awake != (tt.one && !quota) {
+			why := e.Place.Why != "" && !quota              // tells that processors sleep on purpose, or of a failure
+			if why != (tt.one && !tt.awake) || (e.Place.Processor != nil) != tt.one || e.Place.Awake != (tt.awake && !quota) {
 				t.Fatalf("placed %+v", e.Place)
 			}
 			if len(w.seen) != 1 {
