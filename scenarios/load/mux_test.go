@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// lone returns stream 0 of conns, with no goroutine of its own, on a server
+// lone returns the link of lane 0 of conns, with no goroutine of its own, on a server
 // that never reads a second request.
-func lone(t *testing.T, arrivals, conns, pad int) *stream {
+func lone(t *testing.T, arrivals, conns, pad int) *link {
 	t.Helper()
 	quit := make(chan struct{})
 	s := serve(t, func(int, uint64, reply) bool { <-quit; return false })
@@ -28,7 +28,7 @@ func lone(t *testing.T, arrivals, conns, pad int) *stream {
 	t.Cleanup(func() { _ = conn.Close() })
 	m := s.mux(conns)
 	m.Codec = frames{pad: pad}
-	return newStream(e, m, conn, 0, e.recorder())
+	return newLink(newLane(&streams{e: e}, m, 0), conn)
 }
 
 // A request has a start exactly when one of its bytes is in the socket.
@@ -41,14 +41,15 @@ func TestStartMeansBytesInTheSocket(t *testing.T) {
 	for _, pad := range []int{0, 100, 64 << 10} {
 		t.Run(fmt.Sprint(pad), func(t *testing.T) {
 			c, j := lone(t, arrivals, 1, pad), int64(0)
+			r := c.e.recorder()
 			for ; j < arrivals; j++ {
-				c.handed.Store(j + 1)
-				if !c.flush(c.sender, false) {
+				c.c.handed.Store(j + 1)
+				if !c.flush(r, false) {
 					break
 				}
 			}
-			if j == arrivals || c.written != j {
-				t.Fatalf("%d of %d requests written: the socket never filled up", c.written, arrivals)
+			if j == arrivals || c.j != j {
+				t.Fatalf("%d of %d requests written: the socket never filled up", j, arrivals)
 			}
 			if started := c.e.table.start(j) != slotUnsent; started != c.begun {
 				t.Errorf("request %d has a start: %v, has bytes in the socket: %v", j, started, c.begun)

@@ -29,8 +29,8 @@ func Of(conn net.Conn) net.Conn {
 // bound, so that what is computed from it never comes out too fast; read the clock that
 // it is taken from afterwards, for the same reason.
 func Since(conn net.Conn) time.Duration {
-	c, ok := conn.(*Conn)
-	if !ok {
+	c := under(conn)
+	if c == nil {
 		return 0
 	}
 	last := c.last.Load()
@@ -42,6 +42,14 @@ func Since(conn net.Conn) time.Duration {
 
 // Stamped tells whether conn knows when its bytes came in.
 func Stamped(conn net.Conn) bool {
-	_, ok := conn.(*Conn)
-	return ok
+	return under(conn) != nil
+}
+
+// under returns conn, or the connection that one of TLS runs over; nil: it is not of this package.
+func under(conn net.Conn) *Conn {
+	if over, ok := conn.(interface{ NetConn() net.Conn }); ok {
+		conn = over.NetConn()
+	}
+	c, _ := conn.(*Conn)
+	return c
 }

@@ -12,9 +12,12 @@ type exchange struct {
 	method string                   // when the user gives none
 	header []Field                  // beside the user's
 	wrap   func(body []byte) []byte // nil: the body goes as it is
-	keep   int                      // bytes of the reply's body that grant looks at; 0: none
-	field  string                   // header field that grant looks at, in lower case
+	keep   int                      // bytes of the reply's body that grant looks at, and that it may have; 0: none
+	peek   int                      // over HTTP/2, bytes of the body that grant looks at; it may have more
+	field  string                   // header field or trailer that grant looks at, in lower case
 	grant  func(r reply) error      // an error is the kind that is counted
+	// streamed bodies do not tell their length before.
+	streamed bool
 }
 
 // reply is what grant sees.
@@ -22,6 +25,10 @@ type reply struct {
 	status int
 	body   []byte
 	field  string
+
+	// Over HTTP/2:
+	message string // grpc-message
+	size    int64  // of the body
 }
 
 // prepare renders the requests of an exchange.

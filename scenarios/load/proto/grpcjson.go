@@ -3,9 +3,12 @@ package proto
 import (
 	"context"
 	"fmt"
+	"net"
 	"strings"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	reflectionpb "google.golang.org/grpc/reflection/grpc_reflection_v1"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -16,7 +19,6 @@ import (
 	"google.golang.org/protobuf/types/dynamicpb"
 
 	_ "github.com/assay-bench/assay/fixtures/idl/behavepb" // known without reflection
-	"github.com/assay-bench/assay/scenarios/load/arrival"
 )
 
 // maxFiles bounds the descriptors that a server may send.
@@ -27,6 +29,9 @@ const maxFiles = 256
 func encoded(ctx context.Context, c Config) (Config, error) {
 	if !c.JSON {
 		return c, nil
+	}
+	if err := c.probe(ctx); err != nil {
+		return c, err
 	}
 	input, err := inputOf(ctx, c)
 	if err != nil {
@@ -90,12 +95,17 @@ func inputOf(ctx context.Context, c Config) (protoreflect.MessageDescriptor, err
 func reflected(ctx context.Context, c Config, service string) (*protoregistry.Files, error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
 	defer cancel()
-	conn, err := grpcConn(c, new(arrival.Socket))
+	creds := insecure.NewCredentials()
+	if strings.HasSuffix(c.URL.Scheme, "+tls") {
+		creds = credentials.NewTLS(c.tlsConfig("h2"))
+	}
+	conn, err := grpc.NewClient("passthrough:///"+c.URL.Host, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return c.Dial(ctx, "tcp", addr) }))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { _ = conn.Close() }() // fails only when closed
-	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(ctx, grpc.ForceCodecV2(nil))
+	stream, err := reflectionpb.NewServerReflectionClient(conn).ServerReflectionInfo(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -17,9 +17,6 @@ var _ = add(grpcWeb{})
 func (grpcWeb) Schemes() []Scheme { return overHTTP("grpcweb", "gRPC-Web, unary") }
 
 func (grpcWeb) Open(ctx context.Context, c Config) (*Session, error) {
-	if err := c.probe(ctx); err != nil {
-		return nil, err
-	}
 	c, err := encoded(ctx, c)
 	if err != nil {
 		return nil, err

@@ -1,21 +1,21 @@
 package proto
 
 import (
-	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
-	"net/url"
-	"time"
+	"strconv"
+	"strings"
+
+	"golang.org/x/net/http/httpguts"
+	"golang.org/x/net/http2/hpack"
 
 	"github.com/assay-bench/assay/scenarios/load"
 	"github.com/assay-bench/assay/scenarios/load/arrival"
-	"github.com/assay-bench/assay/scenarios/wire/http1"
 )
 
-// httpTwo is HTTP/2 with the client of net/http: streams on few connections.
+// httpTwo is HTTP/2 with a client of our own: the pacer writes the frames, and no goroutine waits for a reply.
 type httpTwo struct{}
 
 var _ = add(httpTwo{})
@@ -40,132 +40,114 @@ func overHTTP2(ctx context.Context, c Config, x exchange, secure bool) (*Session
 	if err := c.probe(ctx); err != nil {
 		return nil, err
 	}
+	l := &h2Load{exchange: x, head: method == "HEAD"}
+	for _, m := range list {
+		r, err := h2Render(c, method, m, x.streamed, secure)
+		if err != nil {
+			return nil, err
+		}
+		l.requests = append(l.requests, r)
+	}
 	conns := c.Conns
 	if conns == 0 {
 		conns = streamConns
 	}
-	h := &http2Sender{exchange: x}
-	for _, m := range list {
-		request, err := http2Request(c, method, m, secure)
+	open := func() load.Session { return newH2Session(l) }
+	dial := c.dialHTTP2(secure)
+	ps := newParties(conns, dial, c.URL.Host, open)
+	return &Session{
+		Via:   &load.Mux{Session: open, Dial: dial, Addr: c.URL.Host, Conns: conns},
+		Note:  fmt.Sprintf("%s %s over HTTP/2, streams over %d connections", x.name, method, conns),
+		Users: func(n int) []load.Caller { return repeat(n, ps.caller) },
+		close: ps.close,
+	}, nil
+}
+
+// dialHTTP2 returns what makes a connection that speaks HTTP/2 from its first byte.
+func (c Config) dialHTTP2(secure bool) load.Dialer {
+	plain := func(ctx context.Context, addr string) (net.Conn, error) { return c.Dial(ctx, "tcp", addr) }
+	if !secure {
+		return plain
+	}
+	cfg := c.tlsConfig("h2")
+	return func(ctx context.Context, addr string) (net.Conn, error) {
+		under, err := plain(ctx, addr)
 		if err != nil {
 			return nil, err
 		}
-		h.requests = append(h.requests, request)
+		conn := tls.Client(arrival.Of(under), cfg)
+		if err = conn.HandshakeContext(ctx); err == nil && conn.ConnectionState().NegotiatedProtocol != "h2" {
+			err = fmt.Errorf("the server does not choose HTTP/2 in the TLS handshake (ALPN %.20q)", conn.ConnectionState().NegotiatedProtocol)
+		}
+		if err != nil {
+			_ = under.Close() // the handshake failed
+			return nil, err
+		}
+		return conn, nil
 	}
-	for range conns {
-		under := new(arrival.Socket)
-		h.transports, h.sockets = append(h.transports, http2Transport(c, secure, under)), append(h.sockets, under)
-	}
-	caller := func(i int) load.Caller { return &http2Caller{h, h.transports[i%conns], h.sockets[i%conns]} }
-	return c.streams(conns, caller, fmt.Sprintf("%s %s over HTTP/2", x.name, method), h.close), nil
 }
 
-// http2Transport makes one connection, again when it breaks, and waits where the server limits streams.
-func http2Transport(c Config, secure bool, under *arrival.Socket) *http.Transport {
-	dial := under.Dialer(c.Dial)
-	t := &http.Transport{
-		DialContext:        func(ctx context.Context, _, addr string) (net.Conn, error) { return dial(ctx, addr) },
-		DisableCompression: true, Protocols: new(http.Protocols),
-		HTTP2:           &http.HTTP2Config{StrictMaxConcurrentRequests: true},
-		MaxConnsPerHost: 1, MaxResponseHeaderBytes: http1.MaxHead,
-	}
-	if secure {
-		t.Protocols.SetHTTP2(true)
-		t.TLSClientConfig = c.tlsConfig("h2")
-	} else {
-		t.Protocols.SetUnencryptedHTTP2(true)
-	}
-	return t
+// h2Load is what the connections of a load share.
+type h2Load struct {
+	exchange
+	head     bool
+	requests []*h2Request
 }
 
-// http2Request is one request without its body.
-type http2Send struct {
-	request *http.Request
-	body    []byte
+// h2Request is a request of one row.
+type h2Request struct {
+	fields []hpack.HeaderField
+	body   []byte
 }
 
-func http2Request(c Config, method string, m message, secure bool) (http2Send, error) {
+func (l *h2Load) request(id uint64) *h2Request { return l.requests[id%uint64(len(l.requests))] }
+
+// most is how many bytes a reply's body may have.
+func (l *h2Load) most() int64 {
+	if l.keep > 0 {
+		return int64(l.keep)
+	}
+	return ourWindow
+}
+
+// bodiless tells of a reply that has no body whatever its header says (RFC 9110 section 6.4.1).
+func (l *h2Load) bodiless(status int) bool { return l.head || status == 204 || status == 304 }
+
+// ofConnection are fields that HTTP/2 does not carry (RFC 9113 section 8.2.2).
+var ofConnection = map[string]bool{
+	"connection": true, "proxy-connection": true, "keep-alive": true, "transfer-encoding": true, "upgrade": true,
+}
+
+// h2Render makes the header fields of a request. streamed: its length is not told.
+func h2Render(c Config, method string, m message, streamed, secure bool) (*h2Request, error) {
 	scheme := "http"
 	if secure {
 		scheme = "https"
 	}
-	u, err := url.Parse(scheme + "://" + c.URL.Host + m.path)
-	if err != nil {
-		return http2Send{}, refuse("path %.100q: %v", m.path, err)
+	if !httpguts.ValidHeaderFieldName(method) { // both are tokens
+		return nil, refuse("method %.40q", method)
 	}
-	request, err := http.NewRequest(method, u.String(), nil)
-	if err != nil {
-		return http2Send{}, refuse("%v", err)
-	}
+	authority, fields := c.URL.Host, []hpack.HeaderField(nil)
 	for _, f := range m.header {
-		request.Header.Add(f.Name, f.Value)
+		name := strings.ToLower(f.Name)
+		switch {
+		case !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(f.Value):
+			return nil, refuse("header field %.40q: name or value has characters that HTTP does not carry", f.Name)
+		case name == "content-length":
+			return nil, refuse("header field %s: the length of the body is told as it is", f.Name)
+		case ofConnection[name]:
+			return nil, refuse("header field %s: HTTP/2 does not carry it", f.Name)
+		case name == "host":
+			authority = f.Value
+		default:
+			fields = append(fields, hpack.HeaderField{Name: name, Value: f.Value})
+		}
 	}
-	if request.Header.Get("User-Agent") == "" {
-		request.Header["User-Agent"] = nil // none is sent, as over HTTP/1.1
+	if len(m.body) > 0 && !streamed {
+		fields = append(fields, hpack.HeaderField{Name: "content-length", Value: strconv.Itoa(len(m.body))})
 	}
-	request.ContentLength = int64(len(m.body))
-	return http2Send{request, m.body}, nil
-}
-
-type http2Sender struct {
-	exchange   exchange
-	requests   []http2Send
-	transports []*http.Transport
-	sockets    []*arrival.Socket // under each
-}
-
-func (h *http2Sender) close() {
-	for _, t := range h.transports {
-		t.CloseIdleConnections()
-	}
-}
-
-// http2Caller makes requests as streams of one connection.
-type http2Caller struct {
-	sender    *http2Sender
-	transport *http.Transport
-	socket    *arrival.Socket
-}
-
-// Age tells how long ago the reply came in, or a later one of the same connection.
-func (c *http2Caller) Age() time.Duration { return c.socket.Age() }
-
-func (c *http2Caller) Call(ctx context.Context, id uint64) error {
-	send := c.sender.requests[id%uint64(len(c.sender.requests))]
-	request := send.request.WithContext(ctx)
-	if len(send.body) > 0 {
-		request.Body = io.NopCloser(bytes.NewReader(send.body))
-	}
-	answer, err := c.transport.RoundTrip(request)
-	if err != nil {
-		return err
-	}
-	x := c.sender.exchange
-	body, err := readBounded(answer.Body, x.keep)
-	if err != nil {
-		return err
-	}
-	return x.grant(reply{status: answer.StatusCode, body: body, field: answer.Header.Get(x.field)})
-}
-
-// readBounded reads a body to its end and keeps up to keep bytes; a longer one is an error when any are
-// kept.
-func readBounded(from io.ReadCloser, keep int) (body []byte, err error) {
-	defer func() { _ = from.Close() }() // it was read to its end, or is given up
-	most := int64(http1.MaxBody)
-	if keep > 0 {
-		most = int64(keep)
-	}
-	limited := io.LimitReader(from, most+1)
-	n := int64(0)
-	if keep > 0 {
-		body, err = io.ReadAll(limited)
-		n = int64(len(body))
-	} else {
-		n, err = io.Copy(io.Discard, limited)
-	}
-	if err == nil && n > most {
-		err = fmt.Errorf("body of more than %d bytes", most)
-	}
-	return body, err
+	return &h2Request{body: m.body, fields: append([]hpack.HeaderField{
+		{Name: ":method", Value: method}, {Name: ":scheme", Value: scheme},
+		{Name: ":authority", Value: authority}, {Name: ":path", Value: m.path},
+	}, fields...)}, nil
 }

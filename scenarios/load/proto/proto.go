@@ -167,7 +167,6 @@ func Open(ctx context.Context, c Config) (*Session, error) {
 
 const (
 	maxConns    = 2_048
-	maxInFlight = 8_192 // callers on streams; a caller waiting costs a goroutine
 	dialTimeout = 5 * time.Second
 )
 
@@ -200,7 +199,7 @@ func (c Config) mux(ctx context.Context, codec load.Codec, note string) (*Sessio
 	}
 	conns := c.Conns
 	if conns == 0 {
-		conns = 4
+		conns = streamConns
 	}
 	dial := func(ctx context.Context, addr string) (net.Conn, error) { return c.Dial(ctx, "tcp", addr) }
 	return &Session{
@@ -210,17 +209,6 @@ func (c Config) mux(ctx context.Context, codec load.Codec, note string) (*Sessio
 			return repeat(n, func(int) load.Caller { return &lockstep{codec: codec, dial: dial, addr: c.URL.Host} })
 		},
 	}, nil
-}
-
-// streams sends by as many callers as can be in flight over few connections.
-func (c Config) streams(conns int, caller func(i int) load.Caller, note string, end func()) *Session {
-	n := min(max(c.InFlight, 64), maxInFlight)
-	return &Session{
-		Via:   &load.Pool{Callers: repeat(n, caller)},
-		Note:  fmt.Sprintf("%s, %d streams over %d connections", note, n, conns),
-		Users: func(n int) []load.Caller { return repeat(n, caller) },
-		close: end,
-	}
 }
 
 func repeat(n int, caller func(i int) load.Caller) []load.Caller {

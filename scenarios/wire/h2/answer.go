@@ -165,7 +165,7 @@ func (r *reader) stream(id uint32) (*Stream, error) {
 }
 
 func (r *reader) headers(f Frame) error {
-	p, err := f.content()
+	p, err := f.Content()
 	if err != nil {
 		return err
 	}
@@ -228,7 +228,7 @@ func decodeBlock(dec *hpack.Decoder, block []byte, limit int) ([]Field, error) {
 }
 
 func (r *reader) data(f Frame) error {
-	p, err := f.content()
+	p, err := f.Content()
 	if err != nil {
 		return err
 	}

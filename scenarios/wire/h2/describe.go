@@ -105,7 +105,7 @@ func frameDetail(f Frame, dec *hpack.Decoder) string {
 }
 
 func describeBlock(f Frame, dec *hpack.Decoder) string {
-	p, err := f.content()
+	p, err := f.Content()
 	if err != nil {
 		return err.Error()
 	}
@@ -124,7 +124,7 @@ func describeBlock(f Frame, dec *hpack.Decoder) string {
 }
 
 func describeData(f Frame) string {
-	p, err := f.content()
+	p, err := f.Content()
 	if err != nil {
 		return err.Error()
 	}

@@ -146,9 +146,9 @@ func Acks(b []byte, frames []Frame) []byte {
 	return b
 }
 
-// content returns the payload of DATA and HEADERS without padding and priority fields (RFC 9113
+// Content returns the payload of DATA and HEADERS without padding and priority fields (RFC 9113
 // sections 6.1 and 6.2).
-func (f Frame) content() ([]byte, error) {
+func (f Frame) Content() ([]byte, error) {
 	p := f.Payload
 	pad := 0
 	if f.Has(FlagPadded) {
