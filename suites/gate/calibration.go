@@ -311,6 +311,9 @@ func (c Calibration) rate(kind TrialKind, effect float64, metric string) (Rate, 
 	return c.Rates[i], true
 }
 
+// planted are the kinds of pairs in which something is to be found, with what it is a change of.
+var planted = map[TrialKind]string{Slower: "", Tail: " of p99"}
+
 // Text says what is known of the gate's error rates, in one sentence. It never claims more than its trials allow.
 func (c Calibration) Text() string {
 	r, ok := c.FalseAlarms()
@@ -325,8 +328,8 @@ func (c Calibration) Text() string {
 		text += fmt.Sprintf(", %d more inconclusive", r.Open)
 	}
 	for _, p := range c.Rates {
-		if p.Kind == Slower && p.Metric == "" && p.Trials > 0 {
-			text += fmt.Sprintf("; +%.3g %% found in %d of %d (above %.3g %%)", 100*p.Effect, p.Events, p.Trials, 100*p.Lower)
+		if of, ok := planted[p.Kind]; ok && p.Metric == "" && p.Trials > 0 && p.Effect > 0 {
+			text += fmt.Sprintf("; +%.3g %%%s found in %d of %d (above %.3g %%)", 100*p.Effect, of, p.Events, p.Trials, 100*p.Lower)
 		}
 	}
 	return text + "; newest " + c.Newest.UTC().Format(time.DateOnly)

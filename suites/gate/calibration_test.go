@@ -47,11 +47,12 @@ func TestCalibrationClaimsWhatItsTrialsAllow(t *testing.T) {
 		}
 	}
 	all := append(trials(50, gate.SameBuild, 0, gate.Passed), trials(60, gate.Slower, 0.05, gate.Regression)...)
+	all = append(all, trials(10, gate.Tail, 0.2, gate.Regression)...)
 	c, _, err := gate.Calibrate(all, "h", noon)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "0 false alarms in 50 pairs of unchanged code (below 5.8 % with 95 % confidence); +5 % found in 60 of 60 (above 95.1 %); newest 2026-12-01"
+	want := "0 false alarms in 50 pairs of unchanged code (below 5.8 % with 95 % confidence); +5 % found in 60 of 60 (above 95.1 %); +20 % of p99 found in 10 of 10 (above 74.1 %); newest 2026-12-01"
 	if c.Text() != want {
 		t.Errorf("%q, want %q", c.Text(), want)
 	}

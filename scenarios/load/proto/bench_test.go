@@ -7,9 +7,11 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"slices"
@@ -19,6 +21,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/assay-bench/assay/fixtures/idl/behavepb"
@@ -92,7 +96,8 @@ const benchConns = 4
 // BenchmarkCPU compares, per protocol, the CPU time of a call that the engine makes with that of a bare loop
 // of the same client, which sends when it has its reply, in interleaved rounds: x-bare is the median of the
 // rounds' ratios. x-flood compares what is multiplexed with two loops that write and read without waiting,
-// where the kernel puts many small writes into one segment.
+// where the kernel puts many small writes into one segment; x-library, over HTTP/2 and gRPC, with a bare loop of
+// net/http and grpc-go.
 func BenchmarkCPU(b *testing.B) {
 	at := servers(b)
 	roots := x509.NewCertPool()
@@ -123,16 +128,22 @@ func BenchmarkCPU(b *testing.B) {
 				c.Body = message
 			}
 			s := open(b, c)
-			var ratios, engine, bare, floods []float64
+			var ratios, engine, bare, floods, libraries []float64
 			for b.Loop() {
 				e, l := byEngine(b, s, tt.calls), bareLoop(b, s, tt.calls)
 				engine, bare, ratios = append(engine, e), append(bare, l), append(ratios, e/l)
-				if m, ok := s.Via.(*load.Mux); ok {
+				if callers := libraryCallers(b, tt.name, c); callers != nil {
+					libraries = append(libraries, e/loop(b, callers, tt.calls))
+				}
+				if m, ok := s.Via.(*load.Mux); ok && m.Codec != nil {
 					floods = append(floods, e/perCall(b, tt.calls, func() { pipeline(b, m, tt.calls) }))
 				}
 			}
 			if len(floods) > 0 {
 				b.ReportMetric(median(floods), "x-flood")
+			}
+			if len(libraries) > 0 {
+				b.ReportMetric(median(libraries), "x-library")
 			}
 			b.ReportMetric(median(engine), "engine-µs/call")
 			b.ReportMetric(median(bare), "bare-µs/call")
@@ -178,6 +189,11 @@ func bareLoop(b *testing.B, s *Session, n int) float64 {
 	if p, ok := s.Via.(*load.Pool); ok {
 		callers = p.Callers
 	}
+	return loop(b, callers, n)
+}
+
+// loop makes n calls, each caller the next when its last has ended.
+func loop(b *testing.B, callers []load.Caller, n int) float64 {
 	return perCall(b, n, func() {
 		var next atomic.Int64
 		var running sync.WaitGroup
@@ -193,6 +209,47 @@ func bareLoop(b *testing.B, s *Session, n int) float64 {
 		}
 		running.Wait()
 	})
+}
+
+// callFunc makes a caller of a function.
+type callFunc func(ctx context.Context) error
+
+func (f callFunc) Call(ctx context.Context, _ uint64) error { return f(ctx) }
+
+// libraryCallers call with the library that most programs have; nil: this protocol has none.
+func libraryCallers(b *testing.B, name string, c Config) (out []load.Caller) {
+	for range benchConns {
+		switch name {
+		case "h2c":
+			t := &http.Transport{Protocols: new(http.Protocols)}
+			t.Protocols.SetUnencryptedHTTP2(true)
+			b.Cleanup(t.CloseIdleConnections)
+			out = append(out, callFunc(func(ctx context.Context) error {
+				request, err := http.NewRequestWithContext(ctx, "GET", "http://"+c.URL.Host+"/", nil)
+				if err != nil {
+					return err
+				}
+				answer, err := t.RoundTrip(request)
+				if err != nil {
+					return err
+				}
+				_, err = io.Copy(io.Discard, answer.Body)
+				return errors.Join(err, answer.Body.Close())
+			}))
+		case "grpc":
+			conn, err := grpc.NewClient("passthrough:///"+c.URL.Host, grpc.WithTransportCredentials(insecure.NewCredentials()))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.Cleanup(func() { _ = conn.Close() }) // fails only when closed
+			client, msg := behavepb.NewBehaveClient(conn), &behavepb.Msg{Body: []byte("hello")}
+			out = append(out, callFunc(func(ctx context.Context) error {
+				_, err := client.Echo(ctx, msg)
+				return err
+			}))
+		}
+	}
+	return out
 }
 
 // pipeline writes n requests over the connections of a mux, each by two bare loops.

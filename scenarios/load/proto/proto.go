@@ -1,7 +1,6 @@
 // Package proto knows the protocols that load can be sent over. A protocol is one file: a type with
-// Schemes and Open, and one line var _ = add(…). Protocols whose requests carry an id are sent
-// asynchronously by load.Mux; those with streams, by as many callers as can be in flight over few
-// connections; blocking ones, by callers that share a stack of connections.
+// Schemes and Open, and one line var _ = add(…). Protocols whose requests carry an id or have streams are
+// sent asynchronously by load.Mux; blocking ones, by callers that share a stack of connections.
 //
 // Requests are made before the run: one for each row of data, sent by arrival number modulo rows, so that
 // the same schedule sends the same bytes on every machine. The package opens connections only through
