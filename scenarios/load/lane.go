@@ -149,7 +149,7 @@ func (c *lane) keep() {
 			return
 		}
 		c.current.Store(nil)
-		served := l.granted.Load()
+		served := l.useful()
 		if served {
 			wait = 0
 		}

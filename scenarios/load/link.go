@@ -390,6 +390,11 @@ func (l *link) speaks() bool {
 	}
 }
 
+// useful tells of a connection that something was granted on, or that lasted: a server may close idle ones.
+func (l *link) useful() bool {
+	return l.granted.Load() || l.speaks() && l.e.opt.now()-l.born > int64(mostBackoff)
+}
+
 // why tells what ended the connection.
 func (l *link) why() string {
 	if cause := l.cause.Load(); cause != nil {

@@ -44,6 +44,7 @@ func (m *Mux) open(ctx context.Context, e *engine) (transport, error) {
 	for i := range m.Conns {
 		conn, err := m.Dial(ctx, m.Addr)
 		if err != nil {
+			s.cancel()
 			return nil, errors.Join(fmt.Errorf("load mux: dial connection %d to %s: %w", i, m.Addr, err), s.close())
 		}
 		c := newLane(s, m, i)

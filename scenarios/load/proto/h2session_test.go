@@ -143,6 +143,26 @@ func TestPeerThatLeaves(t *testing.T) {
 	}
 }
 
+// A server that closes idle connections costs nothing, though nothing was granted on them.
+func TestPeerThatLeavesIdleConnections(t *testing.T) {
+	addr := servePeers(t, &witness{}, nil, func(p *h2Peer) {
+		var writing sync.Mutex
+		time.AfterFunc(1030*time.Millisecond, func() {
+			writing.Lock()
+			defer writing.Unlock()
+			_ = p.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) // the client may have gone
+		})
+		p.requests(func(stream uint32) bool {
+			writing.Lock()
+			defer writing.Unlock()
+			return p.answer(stream) == nil
+		})
+	})
+	c := config(t, "h2c://"+addr+"/")
+	c.Conns = 9 // the last of them is asked just after it was left
+	allOK(12)(t, play(t, c, 7.7, 1550*time.Millisecond, load.Options{Timeout: 20 * time.Second}))
+}
+
 // A lost connection costs what was in flight on it, and the next one goes on.
 func TestPeerThatIsLost(t *testing.T) {
 	const n = 200
