@@ -73,6 +73,9 @@ func grpcEdit(calls []grpc.Call, label string, edit func(*grpc.Call)) []grpc.Cal
 
 func grpcLast(c *grpc.Call)                { c.Received = c.Received[:len(c.Received)-1] }
 func grpcCode(n uint32) func(c *grpc.Call) { return func(c *grpc.Call) { c.Code, c.Received = n, nil } }
+func grpcEndedAfter(code uint32, took time.Duration) func(c *grpc.Call) {
+	return func(c *grpc.Call) { c.Code, c.Timeout, c.Took = code, grpcPatience, took }
+}
 func grpcSecond(c *grpc.Call)              { c.Connection = 2 }
 func grpcShort(c *grpc.Call)               { c.Received[0].Bytes = map[string]int{"payload.body": 1} }
 func grpcText(s string) func(c *grpc.Call) { return func(c *grpc.Call) { c.Message = s } }
@@ -130,6 +133,14 @@ func TestInteropJudge(t *testing.T) {
 			t.Errorf("%s: %s %s %s, %d of %d calls cited", kase, f.Status, f.Reason, f.Observed, len(f.Cites), len(golden[kase]))
 		}
 	}
+	raced := grpcGot(grpcSleeping(0), 9)
+	grpcEndedAfter(13, grpcPatience)(&raced)
+	good := grpcGot(grpcSleeping(1), 9)
+	good.Code = 4
+	calls := grpcAround(grpcEnded("one-millisecond", 4, ""), raced, good)
+	if f := c.Judge(suites.Trace{Key: results.Key{Check: c.ID, Case: "timeout_on_sleeping_server"}, Evidence: grpcEvidence(t, calls)}); f.Status != results.Pass {
+		t.Errorf("a race that was run again: %s %s %s", f.Status, f.Reason, f.Observed)
+	}
 	edits := []struct {
 		kase, label string
 		edit        func(*grpc.Call)
@@ -157,6 +168,9 @@ func TestInteropJudge(t *testing.T) {
 		{"timeout_on_sleeping_server", "sleeping", grpcMoreAt(5 * time.Millisecond), grpcEarly},
 		{"timeout_on_sleeping_server", "sleeping", grpcMoreAt(grpcSleep), suites.ReasonHostNoise},
 		{"timeout_on_sleeping_server", "sleeping", grpcCode(14), grpcWrongStatus},
+		{"timeout_on_sleeping_server", "sleeping", grpcEndedAfter(13, grpcPatience-1), grpcWrongStatus},
+		{"timeout_on_sleeping_server", "sleeping", grpcEndedAfter(13, grpcPatience), suites.ReasonHostNoise},
+		{"timeout_on_sleeping_server", "sleeping", grpcEndedAfter(0, grpcPatience), grpcEarly},
 		{"cancel_after_begin", grpcProbe, grpcCode(0), grpcWrongStatus},
 		{"cancel_after_begin", "after-1", grpcCode(14), grpcCallFailed},
 		{"cancel_after_begin", grpcBefore, grpcCode(12), grpcCallFailed},
