@@ -103,7 +103,8 @@ func (c *counter) totals() (up, down, flights int) {
 	return c.up, c.down, c.flights
 }
 
-// counted reports its writes.
+// counted reports its writes before they are made, so that an answer can not be counted before what it answers. A handshake
+// with a failed write gives no sample.
 type counted struct {
 	net.Conn
 	direction int
@@ -111,9 +112,8 @@ type counted struct {
 }
 
 func (c counted) Write(b []byte) (int, error) {
-	n, err := c.Conn.Write(b)
-	c.count.add(c.direction, n)
-	return n, err
+	c.count.add(c.direction, len(b))
+	return c.Conn.Write(b)
 }
 
 func connect(ctx context.Context, tcp bool, count *counter) (up, down net.Conn, err error) {

@@ -22,9 +22,15 @@ import (
 // h2Peer is one connection of a server whose frames a test decides.
 type h2Peer struct {
 	*http2.Framer
-	conn   net.Conn
-	number int // of the connection, from 0
-	head   *hpack.Decoder
+	conn net.Conn
+	mu   sync.Mutex // of who writes beside requests
+}
+
+// locked writes beside requests.
+func (p *h2Peer) locked(write func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return write()
 }
 
 // answer writes a whole reply of status 200.
@@ -43,16 +49,12 @@ func block(fields ...hpack.HeaderField) []byte {
 
 // servePeers gives each connection to talk after the prefaces; it is closed when talk returns.
 func servePeers(t *testing.T, w *witness, settings []http2.Setting, talk func(*h2Peer)) string {
-	n, mu := 0, sync.Mutex{}
 	return serveConns(t, w, func(conn net.Conn) {
 		preface := make([]byte, len(h2.Preface))
 		if _, err := io.ReadFull(conn, preface); err != nil {
 			return // the probe
 		}
-		mu.Lock()
-		p := &h2Peer{Framer: http2.NewFramer(conn, conn), conn: conn, number: n, head: hpack.NewDecoder(4096, nil)}
-		n++
-		mu.Unlock()
+		p := &h2Peer{Framer: http2.NewFramer(conn, conn), conn: conn}
 		if p.WriteSettings(settings...) == nil {
 			talk(p)
 		}
@@ -68,7 +70,7 @@ func (p *h2Peer) requests(f func(stream uint32) bool) {
 		}
 		switch x := frame.(type) {
 		case *http2.SettingsFrame:
-			if !x.IsAck() && p.WriteSettingsAck() != nil {
+			if !x.IsAck() && p.locked(p.WriteSettingsAck) != nil {
 				return
 			}
 		case *http2.HeadersFrame:
@@ -146,17 +148,10 @@ func TestPeerThatLeaves(t *testing.T) {
 // A server that closes idle connections costs nothing, though nothing was granted on them.
 func TestPeerThatLeavesIdleConnections(t *testing.T) {
 	addr := servePeers(t, &witness{}, nil, func(p *h2Peer) {
-		var writing sync.Mutex
 		time.AfterFunc(1030*time.Millisecond, func() {
-			writing.Lock()
-			defer writing.Unlock()
-			_ = p.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) // the client may have gone
+			_ = p.locked(func() error { return p.WriteGoAway(1<<31-1, http2.ErrCodeNo, nil) }) // the client may have gone
 		})
-		p.requests(func(stream uint32) bool {
-			writing.Lock()
-			defer writing.Unlock()
-			return p.answer(stream) == nil
-		})
+		p.requests(func(stream uint32) bool { return p.locked(func() error { return p.answer(stream) }) == nil })
 	})
 	c := config(t, "h2c://"+addr+"/")
 	c.Conns = 9 // the last of them is asked just after it was left
@@ -189,7 +184,6 @@ func TestPeerThatAllowsFewStreams(t *testing.T) {
 	var mu sync.Mutex
 	open, peak := map[string]int{}, 0
 	addr := servePeers(t, w, []http2.Setting{{ID: http2.SettingMaxConcurrentStreams, Val: most}}, func(p *h2Peer) {
-		var writing sync.Mutex
 		key := p.conn.RemoteAddr().String()
 		p.requests(func(stream uint32) bool {
 			mu.Lock()
@@ -201,9 +195,7 @@ func TestPeerThatAllowsFewStreams(t *testing.T) {
 				mu.Lock()
 				open[key]--
 				mu.Unlock()
-				writing.Lock()
-				defer writing.Unlock()
-				_ = p.answer(stream) // the client may have gone
+				_ = p.locked(func() error { return p.answer(stream) }) // the client may have gone
 			}()
 			return true
 		})
