@@ -97,11 +97,11 @@ const (
 	tailText  = "not kept awake: it would cost the slowest requests"
 )
 
-// tailed tells of a scenario that judges its slowest requests. What keeps a processor awake gets a slice of the scheduler now
+// tailed tells of a scenario that judges its slowest requests, or holds requests against a limit. What keeps a processor awake gets a slice of the scheduler now
 // and then: one request in a hundred waited for 1 to 5 ms, and p99 of unchanged code scattered by 60 % from epoch to epoch
 // in place of 8.
 func tailed(s Scenario) bool {
-	return slices.Contains(s.Metrics, P99) || slices.Contains(s.Metrics, Mean)
+	return slices.Contains(s.Metrics, P99) || slices.Contains(s.Metrics, Mean) || len(s.Limits) > 0
 }
 
 // settle places both sides for a scenario. undo takes back what concerns this process.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/assay-bench/assay/scenarios/duet"
 )
@@ -74,6 +75,7 @@ func TestArmsShareAProcessor(t *testing.T) {
 	}{
 		{"by request", func(*duet.Config) {}, true, true},
 		{"spread", func(c *duet.Config) { c.Spread = true }, false, false},
+		{"limit", func(c *duet.Config) { c.Scenarios[0].Limits = []time.Duration{time.Second} }, true, false},
 		{"tail", func(c *duet.Config) { c.Scenarios[0].Metrics = []string{duet.P50, duet.P99} }, true, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

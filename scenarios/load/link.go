@@ -15,9 +15,6 @@ import (
 // errNoSpace says that the socket buffer is full.
 var errNoSpace = errors.New("socket buffer is full")
 
-// errLeft says that the peer has left the connection and everything on it has ended.
-var errLeft = errors.New("the peer left the connection")
-
 // noRequest stands for the arrival of bytes that are of no request.
 const noRequest = int64(-1)
 
@@ -39,7 +36,6 @@ type link struct {
 	ended   chan struct{} // closed when the reader has ended
 	granted atomic.Bool   // a reply that grants came in
 	spoke   chan struct{} // closed when the peer has shown that it speaks the protocol
-	leaving atomic.Bool   // the peer is
 
 	// Of the owner:
 	j       int64           // the arrival whose request is in out, or noRequest
@@ -187,11 +183,11 @@ func (l *link) load() bool {
 		l.buffer, l.j = l.out, noRequest
 		return true
 	}
-	if l.leaving.Load() {
-		l.giveBack()
+	if !l.session.Ready() {
+		l.giveBack() // the peer may be leaving
 		return false
 	}
-	if !l.c.due() || !l.session.Ready() {
+	if !l.c.due() {
 		return false
 	}
 	j, ok := l.c.take()
@@ -271,15 +267,12 @@ func (l *link) tryWrite(fd uintptr) bool {
 	return true
 }
 
-// lastWords is how long replies are read of a connection that can not be written to any more.
-const lastWords = 100 * time.Millisecond
-
 // kill marks the connection lost and lets its reader end soon, which closes it. The
 // pacer may call it and closing waits for the reader, so kill does not close.
 func (l *link) kill(cause error) {
 	kind := errorKind(cause)
 	if l.cause.CompareAndSwap(nil, &kind) {
-		_ = l.conn.SetReadDeadline(time.Now().Add(lastWords)) // fails only when closed
+		_ = l.conn.SetReadDeadline(time.Now().Add(LastWords)) // fails only when closed
 	}
 }
 
@@ -354,10 +347,9 @@ func (l *link) match(r *recorder, buf []byte, now int64) (used int, err error) {
 		close(l.spoke)
 	}
 	if t.Leaving {
-		l.leaving.Store(true)
 		l.leave()
 		if t.Open == 0 {
-			return t.Bytes, errLeft
+			return t.Bytes, ErrLeft
 		}
 	}
 	if t.Write {
@@ -400,7 +392,7 @@ func (l *link) why() string {
 	if cause := l.cause.Load(); cause != nil {
 		return *cause
 	}
-	return errorKind(errLeft)
+	return errorKind(ErrLeft)
 }
 
 // dated tells who dated the replies.

@@ -1,6 +1,16 @@
 package load
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// ErrLeft says that the peer has left a connection: what it had not looked at may go out on another one.
+var ErrLeft = errors.New("the peer left the connection")
+
+// LastWords is how long replies are read of a connection that can not be written to any more.
+const LastWords = 100 * time.Millisecond
 
 // A Session speaks a protocol on one connection and keeps what the protocol keeps: streams, windows, what the peer
 // allows. Control, Request and Back are called by one goroutine at a time, Read by another one, Each by any.

@@ -125,9 +125,6 @@ func (j *joint) write() {
 	}
 }
 
-// errLeft is a request's end that the peer has not looked at.
-var errLeft = errors.New("the peer left the connection")
-
 // read reads until the connection ends.
 func (j *joint) read() {
 	j.end(j.replies())
@@ -144,7 +141,7 @@ func (j *joint) read() {
 	}
 }
 
-func (j *joint) givenBack(id uint64) { j.tell(id, answer{lost: errLeft}) }
+func (j *joint) givenBack(id uint64) { j.tell(id, answer{lost: load.ErrLeft}) }
 
 func (j *joint) replies() error {
 	buf, have := make([]byte, 16<<10), 0
@@ -161,7 +158,7 @@ func (j *joint) replies() error {
 				j.moved(t.Leaving)
 			}
 			if t.Leaving && t.Open == 0 {
-				return errLeft
+				return load.ErrLeft
 			}
 		}
 		if err != nil {
@@ -204,9 +201,6 @@ func (j *joint) shut() {
 	}
 }
 
-// lastWords is how long replies are read of a connection that can not be written to any more.
-const lastWords = 100 * time.Millisecond
-
 // end lets the connection end soon.
 func (j *joint) end(cause error) {
 	j.mu.Lock()
@@ -215,7 +209,7 @@ func (j *joint) end(cause error) {
 		j.cause = cause
 	}
 	j.shut()
-	_ = j.conn.SetReadDeadline(time.Now().Add(lastWords)) // the reader sees it and closes
+	_ = j.conn.SetReadDeadline(time.Now().Add(load.LastWords)) // the reader sees it and closes
 }
 
 // guest makes one request at a time on the connection of its party.
@@ -248,7 +242,7 @@ func (g *guest) Call(ctx context.Context, id uint64) error {
 		select {
 		case a := <-g.answer:
 			switch {
-			case errors.Is(a.lost, errLeft):
+			case errors.Is(a.lost, load.ErrLeft):
 				continue
 			case a.lost != nil:
 				return a.lost
@@ -263,7 +257,7 @@ func (g *guest) Call(ctx context.Context, id uint64) error {
 			return ctx.Err()
 		}
 	}
-	return errLeft
+	return load.ErrLeft
 }
 
 // send writes the request when the peer allows it; sent is false when the connection takes no more.
