@@ -41,8 +41,6 @@ type h2Session struct {
 	table      uint32      // the encoder's limit
 	sent       int64       // bytes of DATA
 	unfinished []*h2Stream // with a body that the windows have kept back
-	page       *h2Page     // where the next stream is noted
-	pages      []*h2Page   // that have open streams, and the newest
 	book       atomic.Pointer[h2Book]
 
 	// Of whoever reads:
@@ -56,7 +54,7 @@ type h2Session struct {
 	// Of both:
 	opened  atomic.Uint32 // streams so far
 	open    atomic.Int64
-	most    atomic.Int64 // streams at once that the peer allows; 0: it has not said hello
+	most    atomic.Int64 // streams at once that the peer allows; noHello: it has not said
 	window  atomic.Int64 // of each stream
 	credit  atomic.Int64 // bytes of DATA that the connection allows in all
 	limit   atomic.Uint32
@@ -68,7 +66,10 @@ type h2Session struct {
 	acks    atomic.Bool
 }
 
-const noGoAway = -1
+const (
+	noGoAway = -1
+	noHello  = -1
+)
 
 // h2Stream is a request under way.
 type h2Stream struct {
@@ -96,7 +97,7 @@ type h2Page struct {
 	streams [pageStreams]h2Stream
 }
 
-// h2Book is the pages that a reader may need, oldest first.
+// h2Book is the pages that have open streams, oldest first, and the one for the next. Whoever writes replaces it.
 type h2Book struct{ pages []*h2Page }
 
 func newH2Session(l *h2Load) *h2Session {
@@ -108,6 +109,7 @@ func newH2Session(l *h2Load) *h2Session {
 	s.credit.Store(firstWindow)
 	s.limit.Store(4096)
 	s.final.Store(noGoAway)
+	s.most.Store(noHello)
 	s.book.Store(&h2Book{})
 	return s
 }
@@ -228,20 +230,21 @@ func (s *h2Session) headers(dst []byte, number uint32, r *h2Request) []byte {
 
 // begin notes a stream, before anybody can hear of it.
 func (s *h2Session) begin(id uint64) *h2Stream {
-	n := s.opened.Load()
-	if s.page == nil || n == s.page.first+pageStreams {
-		s.page = &h2Page{first: n}
-		s.page.left.Store(pageStreams)
+	n, pages := s.opened.Load(), s.book.Load().pages
+	if len(pages) == 0 || n == pages[len(pages)-1].first+pageStreams {
 		var live []*h2Page
-		for _, p := range s.pages {
+		for _, p := range pages {
 			if p.left.Load() > 0 {
 				live = append(live, p)
 			}
 		}
-		s.pages = append(live, s.page)
-		s.book.Store(&h2Book{s.pages[:len(s.pages):len(s.pages)]})
+		fresh := &h2Page{first: n}
+		fresh.left.Store(pageStreams)
+		pages = append(live, fresh)
+		s.book.Store(&h2Book{pages})
 	}
-	x := &s.page.streams[n-s.page.first]
+	page := pages[len(pages)-1]
+	x := &page.streams[n-page.first]
 	x.number = 2*n + 1
 	x.id.Store(id + 1)
 	s.open.Add(1)
@@ -363,7 +366,7 @@ func (s *h2Session) Read(buf []byte, end func(load.Ending)) (t load.Taken, err e
 
 // frame takes one frame. write: the peer has made room.
 func (s *h2Session) frame(f h2.Frame, end func(load.Ending)) (write bool, err error) {
-	if s.most.Load() == 0 && f.Type != h2.Settings {
+	if s.most.Load() == noHello && f.Type != h2.Settings {
 		return false, errors.New("the peer does not begin with SETTINGS: it does not speak the protocol")
 	}
 	if s.headOf != 0 && (f.Type != h2.Continuation || f.Stream != s.headOf) {
@@ -552,8 +555,8 @@ func (s *h2Session) takeSettings(f h2.Frame) error {
 		return nil
 	}
 	most := int64(mostStreams)
-	if s.most.Load() > 0 {
-		most = s.most.Load()
+	if was := s.most.Load(); was != noHello {
+		most = was
 	}
 	for p := f.Payload; len(p) > 0; p = p[6:] {
 		value := binary.BigEndian.Uint32(p[2:])

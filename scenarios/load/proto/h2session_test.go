@@ -383,6 +383,20 @@ func TestConnectionErrors(t *testing.T) {
 	}
 }
 
+// A peer may allow no stream for a while.
+func TestNoStreamForAWhile(t *testing.T) {
+	s := newH2Session(&h2Load{})
+	for _, tt := range []struct {
+		most  uint32
+		ready bool
+	}{{0, false}, {1, true}, {0, false}, {100, true}} {
+		raw := h2.AppendPing(h2.AppendSettings(nil, [2]uint32{uint32(http2.SettingMaxConcurrentStreams), tt.most}), [8]byte{})
+		if taken, err := s.Read(raw, func(load.Ending) {}); err != nil || !taken.Write || s.Ready() != tt.ready {
+			t.Errorf("%d streams: %+v, %v, ready %v", tt.most, taken, err, s.Ready())
+		}
+	}
+}
+
 // Pages of streams that have ended are not kept.
 func TestStreamsAreForgotten(t *testing.T) {
 	s := loneSession(0)
