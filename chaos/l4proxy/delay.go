@@ -25,9 +25,9 @@ import (
 // The one driver, "l4proxy", is a proxy in this process with the latency toxic of toxiproxy. The scenario
 // has to dial the addresses of the handle's Route; connections made to the target itself are not delayed,
 // and those through the proxy are closed by Revert. The witness is the point's probe through the
-// proxy against the same probe straight at the target, and against a proxy without the toxic, so that
-// a host that is merely slow is not taken for a delay. Observed is within 2 ms and 2 % of the
-// magnitude or within the noise of the host.
+// proxy against the same probe through a proxy without the toxic, so that a host that is merely slow is
+// not taken for a delay. Observed is within 2 ms and 2 % of the magnitude or within the noise of the
+// host: of that other proxy, and of timers.
 func Delay() chaos.Fault { return delay{} }
 
 type delay struct{}

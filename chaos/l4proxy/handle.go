@@ -81,8 +81,8 @@ func (h *proxied) Residue(ctx context.Context) []string {
 
 const samples = 7 // probes on each path; see measured.judge
 
-// Witness compares the probe through each proxy with the probe through its control and the one
-// straight at the target, in turns.
+// Witness compares the probe through each proxy with the probe through its control, in turns with the one
+// straight at the target, and has timers of the host beside it.
 // Observed is the difference of the medians in seconds, of the endpoint where it is farthest from
 // what was asked.
 func (h *proxied) Witness(ctx context.Context) (results.Evidence, error) {
@@ -115,28 +115,43 @@ func asked(p chaos.Plan) time.Duration {
 func (h *proxied) measure(ctx context.Context, name string) (measured, error) {
 	var m measured
 	for range samples {
+		late := make(chan time.Duration, 1)
 		for _, path := range []struct {
 			addr string
 			into *[]time.Duration
 		}{{h.plan.Point.Endpoints[name], &m.direct}, {h.control[name], &m.control}, {h.faulty[name], &m.proxied}} {
+			if path.into == &m.proxied {
+				go func() { late <- lateness(asked(h.plan)) }()
+			}
 			took, err := h.plan.Point.Probe(ctx, path.addr)
 			if err != nil {
 				return m, fmt.Errorf("probe of %s at %s: %w", name, path.addr, err)
 			}
 			*path.into = append(*path.into, took)
 		}
+		m.late = append(m.late, <-late)
 	}
-	slices.Sort(m.direct)
-	slices.Sort(m.control)
-	slices.Sort(m.proxied)
+	for _, all := range [][]time.Duration{m.direct, m.control, m.proxied, m.late} {
+		slices.Sort(all)
+	}
 	return m, nil
 }
 
-// measured are the sorted times of the probes of one endpoint.
-type measured struct{ direct, control, proxied []time.Duration }
+// lateness is by how much two timers in a row, as the two directions of the delay have them, are late on
+// this host now.
+func lateness(delay time.Duration) time.Duration {
+	began := time.Now()
+	for _, ms := range toxics(delay) {
+		time.Sleep(time.Duration(ms) * time.Millisecond)
+	}
+	return time.Since(began) - delay
+}
+
+// measured are the sorted times of the probes of one endpoint, and by how much timers were late meanwhile.
+type measured struct{ direct, control, proxied, late []time.Duration }
 
 func (m measured) added() time.Duration {
-	return median(m.proxied) - median(m.direct)
+	return median(m.proxied) - median(m.control)
 }
 
 func median(sorted []time.Duration) time.Duration { return sorted[len(sorted)/2] }
@@ -151,10 +166,10 @@ const slack = 2 * time.Millisecond // of the proxy itself: 0.2 to 0.5 ms, and of
 // Each exchange through the proxy has to take at least the delay, and each through the control less
 // than half of it. Where there is no delay the two are alike, and however loaded the host, seven and
 // seven exchanges come out like that by chance in at most one of 2^14 looks. A host on which the
-// control is slower than that can not be used to judge so small a delay.
+// control is slower than that, or timers later, can not be used to judge so small a delay.
 //
 // The observed delay may be off by 2 ms and 2 %, or by the noise of the host if that is more: the
-// spread of the control.
+// spread of the control, or how late timers were, on which the control does not depend.
 func (m measured) judge(asked time.Duration) string {
 	if m.proxied[0] < asked {
 		return fmt.Sprintf(", but an exchange took only %v", m.proxied[0])
@@ -163,7 +178,11 @@ func (m measured) judge(asked time.Duration) string {
 	if slowest >= asked/2 {
 		return fmt.Sprintf(", but without the delay one took %v", slowest)
 	}
-	tolerance := max(slack+asked/50, slowest-m.control[0])
+	latest := m.late[len(m.late)-1]
+	if latest >= asked/2 {
+		return fmt.Sprintf(", but timers were late by %v", latest)
+	}
+	tolerance := max(slack+asked/50, slowest-m.control[0], latest)
 	if off := m.off(asked); off > tolerance {
 		return fmt.Sprintf(", off by %v, more than %v", off, tolerance)
 	}
@@ -171,6 +190,6 @@ func (m measured) judge(asked time.Duration) string {
 }
 
 func (m measured) String() string {
-	return fmt.Sprintf("%v through the proxy, %v through its control, %v direct",
-		median(m.proxied), median(m.control), median(m.direct))
+	return fmt.Sprintf("%v through the proxy, %v through its control, %v direct, timers late by %v",
+		median(m.proxied), median(m.control), median(m.direct), median(m.late))
 }
