@@ -30,9 +30,10 @@ func (s *Shared) Record(ns int64) {
 	s.counts[index(ns)].Add(1)
 }
 
-// Drain moves the counts to every one of into and leaves s empty. Nobody may
-// record meanwhile, and at least every 4 billion records there must be a drain.
-func (s *Shared) Drain(into ...*Histogram) {
+// Drain moves the counts to every one of into, leaves s empty and returns how many
+// durations those were. Nobody may record meanwhile, and at least every 4 billion
+// records there must be a drain.
+func (s *Shared) Drain(into ...*Histogram) (moved int64) {
 	overflow := s.overflow.Swap(0)
 	for _, h := range into {
 		h.overflow += overflow
@@ -43,10 +44,12 @@ func (s *Shared) Drain(into ...*Histogram) {
 			continue
 		}
 		s.counts[i].Store(0)
+		moved += n
 		for _, h := range into {
 			_ = h.counts.RecordValues(edge(i), n) // within the range, like Record
 		}
 	}
+	return moved
 }
 
 // index returns the bucket of a value in the range.

@@ -42,11 +42,11 @@ func (*nothing) open(_ context.Context, e *engine) (transport, error) {
 
 func (*nothing) ends() string { return "" }
 
-func (n *nothing) hand(id int64, _ bool) (brief bool) {
+func (n *nothing) hand(id, _ int64, _ bool) int64 {
 	now := n.e.opt.now()
 	n.e.table.stamp(id, now)
 	n.e.finish(n.r, id, n.e.opt.now(), outcomeOK, "")
-	return false
+	return 1
 }
 
 func (*nothing) handedAll()  {}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/cpu"
+
 	"github.com/assay-bench/assay/results/histogram"
 )
 
@@ -77,8 +79,11 @@ type users struct {
 	e     *engine
 	crew  *crew
 	most  int64
-	begun atomic.Int64
 	over  atomic.Bool
+	begun atomic.Int64 // calls
+	_     cpu.CacheLinePad
+	given atomic.Int64 // ids
+	_     cpu.CacheLinePad
 }
 
 // play lets the users call until the time is up, and then waits for the calls
@@ -122,25 +127,51 @@ func (u *users) play(ctx context.Context, d time.Duration) (interrupted bool) {
 	return interrupted
 }
 
+// Users take ids in blocks, so that they do not write to one word in turns. A block is larger than one id as long as
+// its calls are so brief that nobody waits for what another one holds.
+const (
+	mostIDs = 256
+	briefly = int64(50 * time.Microsecond)
+)
+
 // use is one user.
 func (u *users) use(w *worker, r *recorder) {
+	begun, block := int64(0), int64(1)
+	defer func() { u.begun.Add(begun) }()
 	for !u.over.Load() {
-		id := u.begun.Add(1) - 1
-		if u.most > 0 && id >= u.most {
-			u.begun.Add(-1)
+		id := u.given.Add(block) - block
+		end := id + block
+		if u.most > 0 {
+			end = min(end, u.most)
+		}
+		if id >= end {
 			return
 		}
-		start := u.e.opt.now()
-		w.since.Store(start)
-		end := w.call(false, uint64(id))
-		if end.broken {
-			end.at, end.out = u.e.endAt, outcomeTimeout
+		began := u.e.opt.now()
+		for ; id < end && !u.over.Load(); id++ {
+			begun++
+			u.one(w, r, uint64(id))
 		}
-		if limit := start + int64(u.e.opt.Timeout); end.at > limit {
-			end.at, end.out = limit, outcomeTimeout
+		if u.e.opt.now()-began > briefly {
+			block = max(block/2, 1)
+		} else {
+			block = min(2*block, mostIDs)
 		}
-		r.add(noIntent, start, max(end.at, start), end.out, end.kind)
 	}
+}
+
+// one makes one call.
+func (u *users) one(w *worker, r *recorder, id uint64) {
+	start := u.e.opt.now()
+	w.since.Store(start)
+	end := w.call(false, id)
+	if end.broken {
+		end.at, end.out = u.e.endAt, outcomeTimeout
+	}
+	if limit := start + int64(u.e.opt.Timeout); end.at > limit {
+		end.at, end.out = limit, outcomeTimeout
+	}
+	r.add(noIntent, start, max(end.at, start), end.out, end.kind)
 }
 
 // result closes the accounts; every user has ended.

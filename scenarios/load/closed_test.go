@@ -15,8 +15,10 @@ import (
 // load/gate/closed-label
 func TestClosedModel(t *testing.T) {
 	var most, now atomic.Int64
+	var seen [1000]atomic.Int64
 	pool := repeat(func(_ context.Context, id uint64) error {
 		defer now.Add(-1)
+		seen[id].Add(1)
 		if n := now.Add(1); n > most.Load() {
 			most.Store(n)
 		}
@@ -38,6 +40,11 @@ func TestClosedModel(t *testing.T) {
 	}
 	if most.Load() > 3 {
 		t.Errorf("%d calls at once by 3 users", most.Load())
+	}
+	for id := range seen {
+		if n := seen[id].Load(); n != 1 {
+			t.Errorf("id %d in %d calls", id, n)
+		}
 	}
 	raw, err := r.Encode()
 	if err != nil {
@@ -72,8 +79,9 @@ func TestClosedModelEnds(t *testing.T) {
 	t.Run("by interrupt", func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
+		var blocked atomic.Int64
 		r, err := RunClosed(ctx, Closed{Duration: time.Minute}, repeat(func(ctx context.Context, id uint64) error {
-			if id == 4 { // the other user is in call 3
+			if id > 2 && blocked.Add(1) == 2 { // so is the other user
 				cancel()
 			}
 			return block(ctx, id)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpu returns the processor time that this process has used.
-func cpu(tb testing.TB) time.Duration {
+// processorTime returns the processor time that this process has used.
+func processorTime(tb testing.TB) time.Duration {
 	var u unix.Rusage
 	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
 		tb.Fatal(err)
@@ -86,9 +86,9 @@ func inTurns(b *testing.B, turn int, bare, engine func(n int)) {
 	for left := b.N; left > 0; left -= turn {
 		n := min(left, turn)
 		for i, f := range []func(int){bare, engine} {
-			before := cpu(b)
+			before := processorTime(b)
 			f(n)
-			of[i] += cpu(b) - before
+			of[i] += processorTime(b) - before
 		}
 	}
 	b.ReportMetric(float64(of[0].Nanoseconds())/float64(b.N), "bare-cpu-ns/op")
@@ -97,18 +97,31 @@ func inTurns(b *testing.B, turn int, bare, engine func(n int)) {
 }
 
 // BenchmarkCostEmpty is the processor time of an iteration that does nothing, by
-// the pacer alone and through the queue to workers: what k6's empty iteration is
-// held against.
+// the pacer alone, through the queue to workers and by users of a closed model: what
+// k6's empty iteration is held against.
 func BenchmarkCostEmpty(b *testing.B) {
 	for name, via := range map[string]func() Via{
 		"pacer":   func() Via { return viaFunc(func(e *engine) transport { return &nothing{e: e, r: e.recorder()} }) },
 		"workers": func() Via { return repeat(func(context.Context, uint64) error { return nil }, 4) },
+		"closed":  nil,
 	} {
 		b.Run(name, func(b *testing.B) {
-			before := cpu(b)
-			runs(b, via)
-			b.ReportMetric(float64((cpu(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
+			before := processorTime(b)
+			if via == nil {
+				runClosed(b)
+			} else {
+				runs(b, via)
+			}
+			b.ReportMetric(float64((processorTime(b)-before).Nanoseconds())/float64(b.N), "cpu-ns/op")
 		})
+	}
+}
+
+func runClosed(b *testing.B) {
+	pool := repeat(func(context.Context, uint64) error { return nil }, 10)
+	r, err := RunClosed(b.Context(), Closed{Duration: time.Hour, Requests: int64(b.N)}, pool, Options{})
+	if err != nil || r.Counts.OK != int64(b.N) {
+		b.Fatalf("%+v, %v", r, err)
 	}
 }
 

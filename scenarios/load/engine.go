@@ -3,11 +3,12 @@ package load
 import (
 	"context"
 	"fmt"
-	"math"
 	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/cpu"
 
 	"github.com/assay-bench/assay/results/histogram"
 	"github.com/assay-bench/assay/scenarios/load/pace"
@@ -36,11 +37,12 @@ type engine struct {
 	t0            int64 // the clock at offset 0
 	startAt       time.Time
 	endAt         int64
-	handed        atomic.Int64  // arrivals passed on
-	finished      atomic.Int64  // arrivals recorded
 	done          chan struct{} // closed when all are recorded
 	ending        atomic.Bool   // the run is over: send nothing, blame nobody
 	pacerLateness histogram.Shared
+	handed        atomic.Int64     // arrivals passed on
+	_             cpu.CacheLinePad // the pacer writes above, workers below
+	finished      atomic.Int64     // arrivals recorded, by whole pages
 
 	running sync.WaitGroup // of the goroutines below
 	quit    chan struct{}  // ends them
@@ -67,7 +69,7 @@ func (e *engine) recorder() *recorder { return e.ledger.recorder() }
 // finish records the end of arrival j, unless it is not in flight. Whatever
 // ends after its timeout is a timeout, with the time elapsed at the timeout.
 func (e *engine) finish(r *recorder, j, end int64, out outcome, kind string) bool {
-	offset, start, ok := e.table.finish(j)
+	offset, start, over, ok := e.table.finish(j)
 	if !ok {
 		return false
 	}
@@ -76,7 +78,7 @@ func (e *engine) finish(r *recorder, j, end int64, out outcome, kind string) boo
 		end, out = limit, outcomeTimeout
 	}
 	r.add(e.t0+offset, start, end, out, kind)
-	if e.finished.Add(1) == e.n {
+	if over > 0 && e.finished.Add(over) == e.n {
 		close(e.done)
 	}
 	return true
@@ -172,8 +174,8 @@ func (e *engine) play(ctx context.Context, t transport) (interrupted bool) {
 }
 
 // perReading is how many arrivals that are due already may be handed on one
-// reading of the clock, as long as each hand is brief: together they take less
-// than 1 µs, and a reading costs more than the rest of what the pacer does.
+// reading of the clock: together they take less than 1 µs, and a reading costs
+// more than the rest of what the pacer does.
 const perReading = 16
 
 // tooLate is how late the pacer may be and still make a worker's write.
@@ -181,22 +183,24 @@ const tooLate = int64(200 * time.Microsecond)
 
 // pace is the loop of the pacer's thread.
 func (e *engine) pace(t transport, ready <-chan *page) {
-	j, now, reuse := int64(0), int64(math.MinInt64), 0
+	j := int64(0)
 	for p := range ready {
-		for _, offset := range p.offsets[:min(pageSize, e.n-j)] {
-			if reuse--; reuse < 0 || e.t0+offset > now {
-				var ok bool
-				if now, ok = e.pacer.Wait(e.t0 + offset); !ok {
-					return
-				}
-				reuse = perReading - 1
+		for left := p.offsets[:min(pageSize, e.n-j)]; len(left) > 0; {
+			now, ok := e.pacer.Wait(e.t0 + left[0])
+			if !ok {
+				return
 			}
-			e.pacerLateness.Record(now - e.t0 - offset)
-			e.handed.Store(j + 1)
-			if !t.hand(j, now-e.t0-offset > tooLate) {
-				reuse = 0
+			now -= e.t0
+			due := 1
+			for due < min(perReading, len(left)) && left[due] <= now {
+				due++
 			}
-			j++
+			handed := t.hand(j, int64(due), now-left[0] > tooLate)
+			for _, offset := range left[:handed] {
+				e.pacerLateness.Record(now - offset)
+			}
+			j, left = j+handed, left[handed:]
+			e.handed.Store(j)
 		}
 	}
 }

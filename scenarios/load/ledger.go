@@ -2,9 +2,7 @@ package load
 
 import (
 	"fmt"
-	"runtime"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/assay-bench/assay/results/histogram"
@@ -12,7 +10,7 @@ import (
 
 const (
 	maxIntervals = 600 // of a result: longer runs get wider intervals
-	maxShards    = 4   // recorders, each 1 MB
+	maxShards    = 16  // recorders; each up to 1 MB, of which the buckets that are used take memory
 )
 
 // Interval is what was recorded within one interval of the run.
@@ -36,12 +34,12 @@ var intervalKinds = []string{ResponseAll, Service, Lateness}
 // the totals and into the interval under way. Its memory depends on the length
 // of the run, up to a bound, and not on the number of arrivals.
 type ledger struct {
-	shards []*recorder
-	dealt  atomic.Int64
-	kinds  errorKinds
-	width  int64
+	kinds errorKinds
+	width int64
 
-	mu     sync.Mutex // guards the rest; no recorder takes it
+	mu     sync.Mutex // guards the rest; nobody takes it to record
+	shards []*recorder
+	dealt  int
 	counts [outcomes]int64
 	totals map[string]*histogram.Histogram
 	open   map[string]*histogram.Histogram // of the interval under way
@@ -60,9 +58,6 @@ func newLedger(span time.Duration) *ledger {
 		open:   map[string]*histogram.Histogram{},
 		latest: histogram.New(),
 	}
-	for range min(runtime.GOMAXPROCS(0), maxShards) {
-		l.shards = append(l.shards, newRecorder(&l.kinds))
-	}
 	for _, name := range []string{ResponseOK, ResponseAll, Service, Lateness} {
 		l.totals[name] = histogram.New()
 	}
@@ -72,9 +67,15 @@ func newLedger(span time.Duration) *ledger {
 	return l
 }
 
-// recorder deals the recorders out.
+// recorder deals the recorders out: the first of those who ask have one to themselves.
 func (l *ledger) recorder() *recorder {
-	return l.shards[int(l.dealt.Add(1)-1)%len(l.shards)]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.shards) < maxShards {
+		l.shards = append(l.shards, newRecorder(&l.kinds))
+	}
+	l.dealt++
+	return l.shards[(l.dealt-1)%len(l.shards)]
 }
 
 // collect empties the recorders, at so many nanoseconds since the start.
@@ -87,10 +88,10 @@ func (l *ledger) collect(at int64) {
 	all := []*histogram.Histogram{l.totals[ResponseAll], l.open[ResponseAll], l.latest}
 	for _, r := range l.shards {
 		b := r.turn()
-		for o := range b.counts {
-			l.counts[o] += b.counts[o].Swap(0)
+		for o := range b.failed {
+			l.counts[o] += b.failed[o].Swap(0)
 		}
-		b.ok.Drain(append(all, l.totals[ResponseOK])...)
+		l.counts[outcomeOK] += b.ok.Drain(append(all, l.totals[ResponseOK])...)
 		b.bad.Drain(all...)
 		b.service.Drain(l.totals[Service], l.open[Service])
 		b.lateness.Drain(l.totals[Lateness], l.open[Lateness])

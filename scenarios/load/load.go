@@ -168,8 +168,10 @@ type Via interface {
 type transport interface {
 	// hand passes this node's arrival j on, on the pacer's thread and in order;
 	// it never blocks. Behind says that the pacer can not spare the time of a
-	// write. It tells whether it was brief: a few instructions.
-	hand(j int64, behind bool) (brief bool)
+	// write. due arrivals, j and those after it, are due; hand passes as many of
+	// them on as take a few instructions together, one at least, and returns how
+	// many those were.
+	hand(j, due int64, behind bool) (handed int64)
 	// handedAll is called once, after the last hand.
 	handedAll()
 	// stop ends every goroutine of the transport and waits for them. What is

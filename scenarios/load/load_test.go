@@ -586,6 +586,7 @@ func TestOddRepliesEndTheConnection(t *testing.T) {
 func TestTablePagesRetire(t *testing.T) {
 	const n = 3*pageSize + 10
 	tab := newTable(n)
+	ended := int64(0)
 	for j := range int64(n) {
 		if tab.start(j) != slotUnsent {
 			t.Fatalf("arrival %d is not unsent", j)
@@ -597,18 +598,22 @@ func TestTablePagesRetire(t *testing.T) {
 			}
 			tab.put(j/pageSize, p)
 		}
-		if _, _, ok := tab.finish(j); ok {
+		if _, _, _, ok := tab.finish(j); ok {
 			t.Fatalf("arrival %d ended before it began", j)
 		}
 		tab.stamp(j, j+1)
 		tab.unstamp(j)
 		tab.stamp(j, j+2)
-		if offset, start, ok := tab.finish(j); !ok || start != j+2 || offset != 7*j {
+		offset, start, over, ok := tab.finish(j)
+		if !ok || start != j+2 || offset != 7*j {
 			t.Fatalf("finish(%d) = %d, %d, %v", j, offset, start, ok)
+		}
+		if ended += over; (over > 0) != (ended == j+1) {
+			t.Fatalf("with arrival %d %d are over, %d in all", j, over, ended)
 		}
 		tab.unstamp(j) // too late: must change nothing
 		tab.stamp(j, 9)
-		if _, _, ok := tab.finish(j); ok || tab.start(j) != slotFinished {
+		if _, _, _, ok := tab.finish(j); ok || tab.start(j) != slotFinished {
 			t.Fatalf("arrival %d ended twice", j)
 		}
 	}

@@ -15,15 +15,15 @@ type weighing struct {
 	most  *uint64
 }
 
-func (w *weighing) hand(j int64, _ bool) bool {
-	w.nothing.hand(j, true)
+func (w *weighing) hand(j, _ int64, _ bool) int64 {
+	w.nothing.hand(j, 1, true)
 	if j%w.every == w.every-1 {
 		runtime.GC()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		*w.most = max(*w.most, m.HeapAlloc)
 	}
-	return false
+	return 1
 }
 
 // load/record/memory: ten times the arrivals take the same memory. The full size

@@ -90,10 +90,10 @@ type streams struct {
 	running sync.WaitGroup
 }
 
-func (s *streams) hand(j int64, _ bool) (brief bool) {
+func (s *streams) hand(j, _ int64, _ bool) int64 {
 	n := int64(len(s.list))
 	s.list[j%n].hand(j/n + 1)
-	return false
+	return 1
 }
 
 func (s *streams) handedAll() {}

@@ -76,7 +76,7 @@ func TestReplyOnTheWrongConnection(t *testing.T) {
 	if err != nil || used != len(buf) {
 		t.Fatalf("match took %d of %d bytes, error %v", used, len(buf), err)
 	}
-	if ok, stray := r.active.Load().counts[outcomeOK].Load(), r.stray.Load(); ok != 2 || stray != 4 {
+	if ok, stray := r.active.Load().ok.Drain(), r.stray.Load(); ok != 2 || stray != 4 {
 		t.Errorf("%d ok and %d stray, want 2 and 4", ok, stray)
 	}
 	if c.e.table.start(1) <= 0 || c.e.table.start(2) != slotFinished {

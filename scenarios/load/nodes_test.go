@@ -139,10 +139,10 @@ func TestResponsesDoNotChangeTheSchedule(t *testing.T) {
 // slow is a transport whose hand-over takes time that the pacer does not have.
 type slow struct{ nothing }
 
-func (s *slow) hand(j int64, _ bool) bool {
+func (s *slow) hand(j, _ int64, _ bool) int64 {
 	for until := s.e.opt.now() + int64(3*time.Millisecond); s.e.opt.now() < until; {
 	}
-	return s.nothing.hand(j, true)
+	return s.nothing.hand(j, 1, true)
 }
 
 // viaFunc makes a Via of a function.

@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/cpu"
 )
 
 const maxWorkers = 65_536
@@ -87,8 +89,10 @@ func (p *Pool) open(_ context.Context, e *engine) (transport, error) {
 type queue struct {
 	e    *engine
 	crew *crew
-	word atomic.Uint64
 	none chan struct{} // closed when no more arrivals come
+	_    cpu.CacheLinePad
+	word atomic.Uint64 // written by all
+	_    cpu.CacheLinePad
 }
 
 // task is an arrival for a worker who waits.
@@ -101,20 +105,20 @@ func packed(handed uint32, top int32) uint64 { return uint64(handed)<<32 | uint6
 
 func unpacked(word uint64) (handed uint32, top int32) { return uint32(word >> 32), int32(uint32(word)) }
 
-func (q *queue) hand(j int64, behind bool) (brief bool) {
+func (q *queue) hand(j, due int64, behind bool) (handed int64) {
 	for {
 		was := q.word.Load()
 		_, top := unpacked(was)
 		if top <= 0 {
-			if q.word.CompareAndSwap(was, packed(uint32(j+1), top-1)) {
-				return true
+			if q.word.CompareAndSwap(was, packed(uint32(j+due), top-int32(due))) {
+				return due
 			}
 			continue
 		}
 		w := q.crew.workers[top-1]
 		if q.word.CompareAndSwap(was, packed(uint32(j+1), w.below)) {
 			w.wake <- task{j, !behind && q.begin(w, j)} // never blocks: nobody else wakes who waits
-			return false
+			return 1
 		}
 	}
 }
@@ -272,6 +276,7 @@ func (c *crew) ends() (who string) {
 
 // worker makes one call at a time.
 type worker struct {
+	_       cpu.CacheLinePad
 	crew    *crew
 	caller  Caller
 	aged    Aged    // caller, if it is

@@ -115,7 +115,7 @@ func TestPacerBehindBeginsNothing(t *testing.T) {
 		for _, top := unpacked(q.word.Load()); top <= 0; _, top = unpacked(q.word.Load()) {
 			time.Sleep(time.Millisecond) // until the worker waits
 		}
-		q.hand(j, j == 0)
+		q.hand(j, 1, j == 0)
 	}
 	q.handedAll()
 	<-e.done

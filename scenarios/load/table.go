@@ -72,21 +72,23 @@ func (t *table) start(j int64) int64 {
 	}
 }
 
-// finish takes j out of flight and returns its intended offset and its start;
-// ok is false when it was not in flight.
-func (t *table) finish(j int64) (offset, start int64, ok bool) {
+// finish takes j out of flight and returns its intended offset and its start, and
+// how many arrivals are over with it: those of its page, with the last of them. ok is
+// false when it was not in flight.
+func (t *table) finish(j int64) (offset, start, over int64, ok bool) {
 	p := t.pages[j/pageSize].Load()
 	if p == nil || p == t.retired {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	slot := &p.slots[j%pageSize]
 	start = slot.Load()
 	if start == slotUnsent || start == slotFinished || !slot.CompareAndSwap(start, slotFinished) {
-		return 0, 0, false
+		return 0, 0, 0, false
 	}
 	offset = p.offsets[j%pageSize]
 	if p.left.Add(-1) == 0 {
 		t.pages[j/pageSize].Store(t.retired)
+		over = min(pageSize, t.n-j/pageSize*pageSize)
 	}
-	return offset, start, true
+	return offset, start, over, true
 }
