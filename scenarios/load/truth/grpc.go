@@ -27,10 +27,11 @@ const (
 type rpcConn struct {
 	conn    net.Conn
 	framer  *http2.Framer
-	release func(time.Duration, func())
+	release func(time.Duration, release)
 	bodies  map[uint32][]byte // of the requests that have not ended
 
 	mu     sync.Mutex // guards writes and the rest
+	out    *outbox
 	window int64      // bytes of DATA that the client allows
 	held   []rpcReply // waiting for it
 }
@@ -48,7 +49,8 @@ func (s *Server) talkGRPC(c net.Conn) {
 	if _, err := io.ReadFull(in, preface); err != nil || string(preface) != http2.ClientPreface {
 		return
 	}
-	r := &rpcConn{conn: c, framer: http2.NewFramer(c, in), release: s.releaser.arrive, bodies: map[uint32][]byte{}, window: 65_535}
+	r := &rpcConn{conn: c, framer: http2.NewFramer(c, in), release: s.releaser.arrive, bodies: map[uint32][]byte{}, out: newOutbox(c), window: 65_535}
+	r.out.flush = func() { _ = r.locked(r.out.write) }
 	if r.framer.WriteSettings() != nil || r.framer.WriteWindowUpdate(0, bigWindow) != nil {
 		return
 	}
@@ -108,7 +110,11 @@ func (r *rpcConn) take(f http2.Frame) error {
 		if r.bodies[f.StreamID] = body; f.StreamEnded() {
 			delete(r.bodies, f.StreamID)
 			reply := rpcReply{replyFrames(f.StreamID, body), int64(len(body))}
-			r.release(arrival.Since(r.conn), func() { _ = r.locked(func() error { return r.send(reply) }) })
+			r.release(arrival.Since(r.conn), func() (flush func()) {
+				r.mu.Lock()
+				defer r.mu.Unlock()
+				return r.send(reply)
+			})
 		}
 	case *http2.RSTStreamFrame:
 		delete(r.bodies, f.StreamID)
@@ -116,15 +122,14 @@ func (r *rpcConn) take(f http2.Frame) error {
 	return nil
 }
 
-// send writes a reply, or keeps it until the client's window is open.
-func (r *rpcConn) send(reply rpcReply) error {
+// send takes a reply for the next write, or keeps it until the client's window is open.
+func (r *rpcConn) send(reply rpcReply) (flush func()) {
 	if len(r.held) > 0 || r.window < reply.data {
 		r.held = append(r.held, reply)
 		return nil
 	}
 	r.window -= reply.data
-	_, err := r.conn.Write(reply.frames)
-	return err
+	return r.out.add(reply.frames)
 }
 
 // widen opens the window and sends what waited for it.
@@ -133,11 +138,9 @@ func (r *rpcConn) widen(n int64) error {
 	held := r.held
 	r.held = nil
 	for _, reply := range held {
-		if err := r.send(reply); err != nil {
-			return err
-		}
+		r.send(reply)
 	}
-	return nil
+	return r.out.write()
 }
 
 // Header blocks without the dynamic table (RFC 7541): :status 200 is entry 8 of

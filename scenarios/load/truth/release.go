@@ -2,6 +2,7 @@ package truth
 
 import (
 	"container/heap"
+	"net"
 	"sync"
 	"time"
 
@@ -18,7 +19,42 @@ const (
 // pending is a request whose reply is not due yet.
 type pending struct {
 	arrived, due int64
-	release      func() // sends the reply; must not block
+	release      release
+}
+
+// release sends a reply, or returns what sends it together with others that are due. It must not block.
+type release func() (flush func())
+
+// outbox gathers the replies that are due on a connection at once, for one write: at the end of a freeze the last of a
+// crowd would wait for a write for each of the others.
+type outbox struct {
+	conn  net.Conn
+	buf   []byte
+	flush func() // writes buf
+}
+
+func newOutbox(c net.Conn) *outbox {
+	o := &outbox{conn: c}
+	o.flush = func() { _ = o.write() } // of a client that has gone
+	return o
+}
+
+// add returns flush with the first reply.
+func (o *outbox) add(reply []byte) (flush func()) {
+	if len(o.buf) == 0 {
+		flush = o.flush
+	}
+	o.buf = append(o.buf, reply...)
+	return flush
+}
+
+func (o *outbox) write() error {
+	if len(o.buf) == 0 {
+		return nil
+	}
+	_, err := o.conn.Write(o.buf)
+	o.buf = o.buf[:0]
+	return err
 }
 
 // agenda is a heap of the next due.
@@ -50,6 +86,8 @@ type releaser struct {
 	asked *histogram.Histogram // due − arrived
 	given *histogram.Histogram // released − arrived
 
+	flushes []func() // of the timer thread
+
 	slower int64 // releases this much late: the fault of the self-check
 }
 
@@ -75,7 +113,7 @@ func (r *releaser) begin(rule Rule, seed uint64) (epoch int64) {
 }
 
 // arrive takes a request in that came in so long ago and whose reply release sends.
-func (r *releaser) arrive(ago time.Duration, release func()) {
+func (r *releaser) arrive(ago time.Duration, release release) {
 	r.mu.Lock()
 	at := r.now() - int64(ago)
 	due := r.rule.due(at)
@@ -126,14 +164,16 @@ func (r *releaser) await(next *agenda, now int64) {
 	}
 	r.logs.Lock()
 	defer r.logs.Unlock()
-	for len(*next) > 0 {
-		now = r.now()
-		if (*next)[0].due+r.slower > now {
-			return
-		}
+	for now = r.now(); len(*next) > 0 && (*next)[0].due+r.slower <= now; now = r.now() {
 		p := heap.Pop(next).(pending)
 		r.asked.Record(p.due - p.arrived)
 		r.given.Record(now - p.arrived)
-		p.release()
+		if flush := p.release(); flush != nil {
+			r.flushes = append(r.flushes, flush)
+		}
 	}
+	for _, flush := range r.flushes {
+		flush()
+	}
+	r.flushes = r.flushes[:0]
 }

@@ -111,13 +111,13 @@ func (s *Server) accept(l net.Listener, talk func(net.Conn)) {
 // talkFrames answers frames; requests of one connection overlap.
 func (s *Server) talkFrames(c net.Conn) {
 	c = arrival.Of(c)
-	in := bufio.NewReader(c)
+	in, out := bufio.NewReader(c), newOutbox(c)
 	for {
 		frame := make([]byte, FrameSize)
 		if _, err := io.ReadFull(in, frame); err != nil {
 			return
 		}
-		s.releaser.arrive(arrival.Since(c), func() { _, _ = c.Write(frame) })
+		s.releaser.arrive(arrival.Since(c), func() func() { return out.add(frame) })
 	}
 }
 
@@ -138,9 +138,10 @@ func (s *Server) talkHTTP(c net.Conn) {
 			return
 		}
 		released := make(chan struct{})
-		s.releaser.arrive(arrival.Since(c), func() {
+		s.releaser.arrive(arrival.Since(c), func() func() {
 			_, _ = c.Write(httpReply)
 			close(released)
+			return nil
 		})
 		if req.Close {
 			<-released
