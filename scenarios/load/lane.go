@@ -24,6 +24,7 @@ type lane struct {
 	index   int64 // request i of this lane is arrival index + i × stride
 	stride  int64
 	first   *link
+	r       *recorder // of all its connections
 	handed  atomic.Int64
 	taken   atomic.Int64           // requests that a link has taken on, or that failed without one
 	current atomic.Pointer[link]   // where further requests go; nil: there is no connection
@@ -37,7 +38,7 @@ type lane struct {
 }
 
 func newLane(s *streams, m *Mux, index int) *lane {
-	return &lane{s: s, e: s.e, m: m, index: int64(index), stride: int64(m.Conns)}
+	return &lane{s: s, e: s.e, m: m, index: int64(index), stride: int64(m.Conns), r: s.e.recorder()}
 }
 
 func (c *lane) arrival(i int64) int64 { return c.index + i*c.stride }
@@ -122,11 +123,10 @@ func (c *lane) links() []*link {
 
 // start lets a link read and write; further requests go there.
 func (c *lane) start(l *link) {
-	reader, writer := c.e.recorder(), c.e.recorder()
-	c.s.running.Go(func() { l.readLoop(reader) })
-	c.s.running.Go(func() { l.writeLoop(writer) })
+	c.s.running.Go(func() { l.readLoop(c.r) })
+	c.s.running.Go(func() { l.writeLoop(c.r) })
 	c.current.Store(l)
-	l.push(writer)
+	l.push(c.r)
 }
 
 // gone takes a link out whose reader has ended.
@@ -141,7 +141,7 @@ func (c *lane) gone(l *link) {
 
 // keep makes the connection again when it is lost or the peer leaves it, where the protocol can start anew.
 func (c *lane) keep() {
-	r, wait := c.e.recorder(), time.Duration(0)
+	wait := time.Duration(0)
 	for l := c.first; ; {
 		select {
 		case <-l.over:
@@ -154,12 +154,12 @@ func (c *lane) keep() {
 			wait = 0
 		}
 		if c.m.Session == nil || !served {
-			c.broken(r, l.why())
+			c.broken(l.why())
 		}
 		if c.m.Session == nil {
 			return
 		}
-		conn := c.dial(r, &wait, !served)
+		conn := c.dial(&wait, !served)
 		if conn == nil {
 			return
 		}
@@ -172,13 +172,13 @@ func (c *lane) keep() {
 }
 
 // broken lets what is due fail, until a connection is tried again.
-func (c *lane) broken(r *recorder, why string) {
+func (c *lane) broken(why string) {
 	c.failure.Store(&why)
-	c.fail(r, why)
+	c.fail(c.r, why)
 }
 
 // dial makes a connection, however often it takes. What is due while none can be made fails. nil: the run is over.
-func (c *lane) dial(r *recorder, wait *time.Duration, pause bool) net.Conn {
+func (c *lane) dial(wait *time.Duration, pause bool) net.Conn {
 	for ctx := c.s.ctx; ; {
 		if pause {
 			*wait = min(max(2**wait, leastBackoff), mostBackoff)
@@ -201,7 +201,7 @@ func (c *lane) dial(r *recorder, wait *time.Duration, pause bool) net.Conn {
 		case err == nil:
 			return conn
 		}
-		c.broken(r, errorKind(err))
+		c.broken(errorKind(err))
 		pause = true
 	}
 }
