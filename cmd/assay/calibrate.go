@@ -16,6 +16,7 @@ import (
 
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios"
+	"github.com/assay-bench/assay/scenarios/host"
 	"github.com/assay-bench/assay/scenarios/load/truth"
 )
 
@@ -50,6 +51,10 @@ func (a *app) calibrateLoadCommand() *cobra.Command {
 reports with the exact quantiles of those delays at the intended arrivals. The server runs in
 a process of its own and keeps its own account; a repetition in which it missed its own
 schedule by more than 2 % is void, and so is one in which the generator was not in time.
+
+A virtual machine that sleeps wakes up late, and repetitions are void for it. In a real-time
+class (chrt -r 1 assay calibrate load) the processors are kept awake by processes of the idle
+class, which take nothing from it.
 
 Cells are named tool/rule/spacing/ample|starved/protocol: rules stall, fifo, exp, heavy;
 spacing const or poisson; protocols tcp, http, grpc. Patterns pick cells, * within a part.
@@ -102,6 +107,12 @@ func (a *app) runCalibrateLoad(ctx context.Context, f calibrateLoadFlags) error 
 	if err != nil {
 		return err
 	}
+	awake, err := a.stayAwake()
+	if err != nil {
+		return err
+	}
+	defer awake.Stop()
+	m.Awake = awake.Any()
 	earlier, err := earlierCalibration(f, m)
 	if err != nil {
 		return err
@@ -114,6 +125,23 @@ func (a *app) runCalibrateLoad(ctx context.Context, f calibrateLoadFlags) error 
 		return err
 	}
 	return finish(calibrationExit(r.Summary()))
+}
+
+// stayAwake keeps the processors from sleeping where this process is in a real-time class: there nothing that keeps them
+// awake can be in its way, and a virtual machine that wakes up late makes repetitions void.
+func (a *app) stayAwake() (host.Awake, error) {
+	if !host.RealTime() || host.Limited() {
+		return host.Awake{}, nil
+	}
+	cpus, err := host.Processors()
+	if err != nil {
+		return host.Awake{}, err
+	}
+	awake, err := host.KeepAwake(cpus)
+	if err == nil {
+		fmt.Fprintf(a.err, "a real-time class: %s kept awake\n", plural(len(cpus), "processor"))
+	}
+	return awake, err
 }
 
 // truthMatrix wires the matrix: this program is the truth server, too.

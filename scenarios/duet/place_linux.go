@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/assay-bench/assay/chaos"
+	"github.com/assay-bench/assay/scenarios/host"
 )
 
 // maxSettles is how often threads that were made meanwhile are looked for.
@@ -122,20 +123,20 @@ func (r *Runner) settle(s Scenario, both *[2]started) (where Placement, undo fun
 		return Placement{Why: err.Error()}, undo
 	}
 	where.Processor = &c.cpus[0]
-	var spins awake
+	var spins host.Awake
 	switch {
 	case tailed(s):
 		where.Why = tailText
-	case limited():
+	case host.Limited():
 		where.Why = quotaText
 		return where, undo
 	default:
-		spins, err = keepAwake(c.cpus)
+		spins, err = host.KeepAwake(c.cpus)
 		where.Awake = err == nil
 	}
 	self := []chaos.Process{{PID: os.Getpid()}}
 	undo = func() {
-		spins.stop()
+		spins.Stop()
 		_ = place(self, c.all) // as it was before
 	}
 	if err == nil {

@@ -30,7 +30,7 @@ func bootID() string {
 }
 
 // readUsage reads /proc/self/task/*/schedstat (time on a processor, time waiting
-// for one) and the first line of /proc/stat.
+// for one, turns) and the first line of /proc/stat.
 func readUsage() usage {
 	var u usage
 	tasks, err := filepath.Glob("/proc/self/task/*/schedstat")
@@ -39,12 +39,13 @@ func readUsage() usage {
 	}
 	for _, path := range tasks {
 		fields := readInts(path)
-		if len(fields) < 2 {
+		if len(fields) < 3 {
 			continue // the thread has just ended
 		}
 		u.known = true
 		u.ran += time.Duration(fields[0])
 		u.waited += time.Duration(fields[1])
+		u.turns += fields[2]
 	}
 	// user nice system idle iowait irq softirq steal
 	cpu := readInts("/proc/stat")

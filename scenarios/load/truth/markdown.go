@@ -18,6 +18,9 @@ func (r *Report) Markdown(w io.Writer) error {
 	if r.FromSend {
 		b.WriteString("**Planted defect: latencies were taken from the send, not from the intended start.**\n\n")
 	}
+	if r.Awake {
+		b.WriteString("In a real-time class, with processors kept awake.\n\n")
+	}
 	b.WriteString("Error of the reported value against the truth at the intended arrivals, in percent: the median repetition, and in brackets the cleanest. " +
 		"Starved cells are held against the truth for that many workers. A dash: not scored (on a jump of the truth, too few samples, or no longer than the stack of the protocol). " +
 		"Void: repetitions in which the generator or the server was not in time.\n")

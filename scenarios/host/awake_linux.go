@@ -1,4 +1,4 @@
-package duet
+package host
 
 import (
 	"errors"
@@ -8,23 +8,22 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/assay-bench/assay/chaos"
 )
 
 // spin takes all the time that nobody else of its session and control group wants, until its parent has gone. To other
 // groups it is what any busy program is: the scheduler shares between groups first.
 const spin = `while kill -0 "$PPID" 2>/dev/null; do :; done`
 
-// awake are processes of the idle class that keep processors from sleeping. How long one takes to wake is most of a
-// small service's latency, and on a virtual machine it changes twofold from minute to minute.
-type awake []*exec.Cmd
+// Awake are processes of the idle class that keep processors from sleeping. How long one takes to wake is most of a
+// small service's latency, and on a virtual machine it changes twofold from minute to minute. The zero value is none.
+type Awake struct{ spins []*exec.Cmd }
 
-// keepAwake starts one on each processor.
-func keepAwake(cpus []int) (a awake, err error) {
+// KeepAwake starts one on each processor. Processes of the usual class give way to them now and then, those of a real-time
+// class never.
+func KeepAwake(cpus []int) (a Awake, err error) {
 	defer func() {
 		if err != nil {
-			a.stop()
+			a.Stop()
 		}
 	}()
 	for _, cpu := range cpus {
@@ -32,21 +31,25 @@ func keepAwake(cpus []int) (a awake, err error) {
 		if err := cmd.Start(); err != nil {
 			return a, err
 		}
-		a = append(a, cmd)
+		a.spins = append(a.spins, cmd)
 		var set unix.CPUSet
 		set.Set(cpu)
 		if err := unix.SchedSetAttr(cmd.Process.Pid, &unix.SchedAttr{Policy: unix.SCHED_IDLE}, 0); err != nil {
 			return a, fmt.Errorf("idle class: %w", err)
 		}
-		if err := place([]chaos.Process{{PID: cmd.Process.Pid}}, set); err != nil {
-			return a, err
+		if err := unix.SchedSetaffinity(cmd.Process.Pid, &set); err != nil {
+			return a, fmt.Errorf("place on processor %d: %w", cpu, err)
 		}
 	}
 	return a, nil
 }
 
-func (a awake) stop() {
-	for _, cmd := range a {
+// Any tells whether there is one.
+func (a Awake) Any() bool { return len(a.spins) > 0 }
+
+// Stop ends them. Twice is as good as once.
+func (a Awake) Stop() {
+	for _, cmd := range a.spins {
 		_ = cmd.Process.Kill() // it ends with its parent anyway
 		_ = cmd.Wait()         // says that it was killed
 	}
@@ -55,8 +58,8 @@ func (a awake) stop() {
 // quotas are the files of a control group's share of processor time: what spins would use it up.
 var quotas = []string{"/sys/fs/cgroup%s/cpu.max", "/sys/fs/cgroup/cpu%s/cpu.cfs_quota_us", "/sys/fs/cgroup/cpu,cpuacct%s/cpu.cfs_quota_us"}
 
-// limited tells whether a group that this process is in has a quota.
-func limited() bool {
+// Limited tells whether a control group that this process is in has a quota of processor time.
+func Limited() bool {
 	groups, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
 		return !errors.Is(err, os.ErrNotExist) // a kernel without groups limits nobody
@@ -81,6 +84,27 @@ func limited() bool {
 		}
 	}
 	return false
+}
+
+// RealTime tells whether this process was started in a real-time class (chrt(1)).
+func RealTime() bool {
+	attr, err := unix.SchedGetAttr(os.Getpid(), 0)
+	return err == nil && (attr.Policy == unix.SCHED_RR || attr.Policy == unix.SCHED_FIFO)
+}
+
+// Processors lists those that this process may run on.
+func Processors() (cpus []int, err error) {
+	var set unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &set); err != nil {
+		return nil, fmt.Errorf("ask for the processors of this process: %w", err)
+	}
+	for i, left := 0, set.Count(); left > 0; i++ {
+		if set.IsSet(i) {
+			cpus = append(cpus, i)
+			left--
+		}
+	}
+	return cpus, nil
 }
 
 func unlimited(quota string) bool {
