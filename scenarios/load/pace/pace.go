@@ -47,7 +47,7 @@ func (p *Pacer) learn(late int64) {
 }
 
 // Lock ties the calling goroutine to its thread and makes the thread's timers
-// exact; in a process of a real-time class it goes above the other threads. The goroutine should end locked: its thread then ends with it instead
+// exact. The goroutine should end locked: its thread then ends with it instead
 // of going back to the runtime. It must be called before Wait.
 func (p *Pacer) Lock() {
 	runtime.LockOSThread()
