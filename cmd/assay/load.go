@@ -204,6 +204,11 @@ func (a *app) oneLoad(ctx context.Context, job loadJob) (bundle.Load, error) {
 	show := a.loadProgress(job.length())
 	opt.Progress = show.report
 	fmt.Fprintf(a.err, "load: %s\n", oneLine(s.Note))
+	awake, err := a.stayAwake()
+	if err != nil {
+		return bundle.Load{}, err
+	}
+	defer awake.Stop()
 	var r *load.Result
 	if job.users > 0 {
 		r, err = load.RunClosed(ctx, load.Closed{Duration: job.schedule.Duration}, &load.Pool{Callers: s.Users(job.users)}, opt)
@@ -213,6 +218,9 @@ func (a *app) oneLoad(ctx context.Context, job loadJob) (bundle.Load, error) {
 	show.end()
 	if err != nil {
 		return bundle.Load{}, err
+	}
+	if awake.Any() {
+		r.Notes = append(r.Notes, "host: a real-time class, processors kept awake")
 	}
 	l := bundle.NewLoad(r, job.thresholds)
 	l.URL, l.Sends = job.config.URL.Redacted(), s.Note

@@ -231,6 +231,22 @@ func TestLoadUnderHog(t *testing.T) {
 	if !strings.Contains(o.out, "not judged: the result is INVALID") {
 		t.Errorf("a threshold was judged:\n%s", o.out)
 	}
+	if !strings.Contains(o.err, "INVALID, lateness: p99 of its own lateness is") || !strings.Contains(o.err, "--latency-bound") {
+		t.Errorf("nobody says what to do:\n%s", o.err)
+	}
+}
+
+// Whatever makes a result INVALID, the user is told what to do.
+func TestRemedies(t *testing.T) {
+	r := &load.Result{LatenessJudged: load.Lateness, Quantiles: map[string]load.Quantiles{}}
+	for _, reason := range load.Reasons() {
+		if reason == load.ReasonServer {
+			continue // the truth test's own
+		}
+		if text := remedy(reason, r); text == string(reason) || len(text) < 20 {
+			t.Errorf("%s: %q", reason, text)
+		}
+	}
 }
 
 // TestLoadBadTargets: whatever is wrong with a target is one clear message or an accounted result, and its

@@ -152,6 +152,9 @@ func (a *app) finishLoad(b *loadBundle, out loadOut) error {
 	if sealed.Dir != "" {
 		fmt.Fprintf(a.err, "report: %s\n", filepath.Join(sealed.Dir, "report.html"))
 	}
+	if sealed.Verdicts.Exit == results.ExitInconclusive {
+		a.adviseLoad(b.last)
+	}
 	return finish(sealed.Verdicts.Exit)
 }
 

@@ -14,12 +14,19 @@ const (
 )
 
 // Shared counts durations for any number of goroutines at once, without locks,
-// in the buckets of Histogram. It takes 0.14 MB whatever it counts, and what it
-// counts is read by Drain while nobody records. The zero value is empty.
+// in the buckets of Histogram. It takes 4 KB for each octave that it has counted
+// in, 0.14 MB at most, and what it counts is read by Drain while nobody records.
+// The zero value is empty.
+//
+// Tried: one array. Lost: 16 recorders of four histograms, each twice, are 18 MB of heap,
+// and the collector lets as much garbage pile up before it looks: a soak grew by 25 MB.
 type Shared struct {
-	counts   [sharedLength]atomic.Uint32
+	pages    [sharedLength / halfBuckets]atomic.Pointer[counters]
 	overflow atomic.Int64
 }
+
+// counters are the buckets of one octave.
+type counters [halfBuckets]atomic.Uint32
 
 // Record counts one duration in nanoseconds, clamped as by Histogram.Record.
 func (s *Shared) Record(ns int64) {
@@ -27,7 +34,18 @@ func (s *Shared) Record(ns int64) {
 		s.overflow.Add(1)
 		ns = min(max(ns, 0), Highest)
 	}
-	s.counts[index(ns)].Add(1)
+	i := index(ns)
+	page := s.pages[i/halfBuckets].Load()
+	if page == nil {
+		page = s.page(i / halfBuckets)
+	}
+	page[i%halfBuckets].Add(1)
+}
+
+// page makes a page, unless somebody else just did.
+func (s *Shared) page(i int) *counters {
+	s.pages[i].CompareAndSwap(nil, new(counters))
+	return s.pages[i].Load()
 }
 
 // Drain moves the counts to every one of into, leaves s empty and returns how many
@@ -38,15 +56,21 @@ func (s *Shared) Drain(into ...*Histogram) (moved int64) {
 	for _, h := range into {
 		h.overflow += overflow
 	}
-	for i := range s.counts {
-		n := int64(s.counts[i].Load())
-		if n == 0 {
+	for p := range s.pages {
+		page := s.pages[p].Load()
+		if page == nil {
 			continue
 		}
-		s.counts[i].Store(0)
-		moved += n
-		for _, h := range into {
-			_ = h.counts.RecordValues(edge(i), n) // within the range, like Record
+		for i := range page {
+			n := int64(page[i].Load())
+			if n == 0 {
+				continue
+			}
+			page[i].Store(0)
+			moved += n
+			for _, h := range into {
+				_ = h.counts.RecordValues(edge(p*halfBuckets+i), n) // within the range, like Record
+			}
 		}
 	}
 	return moved

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/assay-bench/assay/results/histogram"
 	"github.com/google/go-cmp/cmp"
@@ -624,6 +625,28 @@ func TestTablePagesRetire(t *testing.T) {
 	}
 }
 
+// hostile fails as a peer may: with a text of any length and any bytes.
+type hostile string
+
+func (h hostile) Call(context.Context, uint64) error { return errors.New(string(h)) }
+
+// A result whose errors a peer has worded can be read again.
+func TestWordsOfAPeerCanBeRead(t *testing.T) {
+	for _, text := range []string{strings.Repeat("é", 300), strings.Repeat("\xff", 300), "\x1b[2J\x00", ""} {
+		r := play(t, t.Context(), constant(1000, 10*time.Millisecond), &Pool{Callers: []Caller{hostile(text)}}, Options{})
+		raw, err := r.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Decode(raw)
+		if err != nil {
+			t.Errorf("%.10q: %v", text, err)
+		} else if d := cmp.Diff(r.Errors, again.Errors); d != "" {
+			t.Errorf("%.10q (-written +read):\n%s", text, d)
+		}
+	}
+}
+
 func TestErrorKindsAreBounded(t *testing.T) {
 	var kinds errorKinds
 	r := newRecorder(&kinds)
@@ -633,8 +656,14 @@ func TestErrorKindsAreBounded(t *testing.T) {
 	if all := kinds.all(); len(all) != maxKinds+1 || all[otherKind] != 1000-maxKinds {
 		t.Errorf("%d kinds, %d other", len(all), all[otherKind])
 	}
-	if got := errorKind(errors.New(strings.Repeat("y", 1000))); len(got) != maxKindText {
-		t.Errorf("kind of %d bytes", len(got))
+	worded := errorKinds{}
+	for _, text := range []string{strings.Repeat("y", 1000), strings.Repeat("é", 100) + "x", strings.Repeat("\xff", 200), "\x1b[2Jgone", ""} {
+		worded.add(text, 1)
+	}
+	for kind := range worded.all() {
+		if len(kind) > maxKindText || !utf8.ValidString(kind) || strings.ContainsRune(kind, '\x1b') {
+			t.Errorf("kind %q of %d bytes", kind, len(kind))
+		}
 	}
 	if got := errorKind(io.ErrUnexpectedEOF); got != "unexpected EOF" {
 		t.Errorf("kind %q", got)

@@ -6,8 +6,11 @@ import (
 	"math"
 	"net"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/cpu"
 
@@ -53,10 +56,10 @@ type recorder struct {
 
 // buffer is what ended between two turns.
 type buffer struct {
-	failed   [outcomes]atomic.Int64 // those that are ok are counted in their histogram
-	ok, bad  histogram.Shared       // response; "all" is the sum of both
+	ok, bad  histogram.Shared // response; "all" is the sum of both
 	service  histogram.Shared
 	lateness histogram.Shared
+	failed   [outcomes]atomic.Int64 // those that are ok are counted in their histogram
 }
 
 func newRecorder(kinds *errorKinds) *recorder {
@@ -127,6 +130,10 @@ type errorKinds struct {
 func (k *errorKinds) add(kind string, n int64) {
 	count, known := k.counts.Load(kind)
 	if !known {
+		kind = printable(kind)
+		count, known = k.counts.Load(kind)
+	}
+	if !known {
 		if kind != otherKind && k.held.Add(1) > maxKinds {
 			k.held.Add(-1)
 			k.add(otherKind, n)
@@ -161,7 +168,23 @@ func errorKind(err error) string {
 	case errors.As(err, &op):
 		text = op.Op + ": " + innermost(op.Err).Error()
 	}
-	return text[:min(len(text), maxKindText)]
+	return text
+}
+
+// printable bounds a text that a peer may have written: it goes to terminals and into JSON, which keeps neither control
+// characters nor what is no UTF-8.
+func printable(text string) string {
+	var out strings.Builder
+	for _, r := range text {
+		if !unicode.IsPrint(r) {
+			r = unicode.ReplacementChar
+		}
+		if out.Len()+utf8.RuneLen(r) > maxKindText {
+			break
+		}
+		out.WriteRune(r)
+	}
+	return out.String()
 }
 
 func innermost(err error) error {

@@ -17,7 +17,8 @@ type Figures struct {
 	Final  float64 // the point from all epochs
 	All    int     // how many those are
 	// Seen is the smallest change for the worse that this run would have called a regression, if noise stays as it was;
-	// SeenAtEnd is the same for the full plan.
+	// SeenAtEnd is the same for the full plan, whose last look has a higher level and more epochs: where the run stopped
+	// early, a change of that size would not have let it.
 	Seen, SeenAtEnd float64
 }
 
@@ -45,11 +46,24 @@ func (s *Sequence) Estimate(id string, seed uint64) (f Figures, ok bool, err err
 	if f.Seen, err = s.seen(st, stop, worse, seed); err != nil {
 		return f, false, err
 	}
-	f.SeenAtEnd = f.Seen
-	if n := len(st.Metric.Looks); n > 0 {
-		f.SeenAtEnd, err = s.seen(st, st.Metric.Looks[n-1], worse, seed)
-	}
+	f.SeenAtEnd, err = s.atEnd(st, f.Seen, func(units int, level float64) (float64, error) { return s.seen(st, units, level, seed) })
 	return f, err == nil, err
+}
+
+// atEnd is what the last look finds, at its own level; without a look, what the stop does.
+func (s *Sequence) atEnd(st *state, atStop float64, seen func(units int, level float64) (float64, error)) (float64, error) {
+	if len(st.Metric.Looks) == 0 {
+		return atStop, nil
+	}
+	share, last := st.Share, slices.Max(st.Metric.Looks)
+	if share == 0 {
+		share = s.share()
+	}
+	level, err := levelAt(last, st.Metric.Looks, share)
+	if err != nil {
+		return 0, err
+	}
+	return seen(last, levelOr(level, FamilyLevel))
 }
 
 func levelOr(level, other float64) float64 {
@@ -79,16 +93,13 @@ func (s *Sequence) estimateRate(st *state, stop int, seed uint64) (f Figures, ok
 	f.Final, f.All = sum(st.d)/float64(len(st.d)), len(st.d)
 	level := levelOr(st.Worse.Level, FamilyLevel)
 	requests := b.Trials[duet.Candidate] / float64(stop)
-	seen := func(units int) (float64, error) {
+	seen := func(units int, level float64) (float64, error) {
 		theta, err := stats.DetectableShare(st.d, units, requests, level, seed)
 		return st.Metric.Fail + theta, err
 	}
-	if f.Seen, err = seen(stop); err != nil {
+	if f.Seen, err = seen(stop, level); err != nil {
 		return f, false, err
 	}
-	f.SeenAtEnd = f.Seen
-	if n := len(st.Metric.Looks); n > 0 {
-		f.SeenAtEnd, err = seen(st.Metric.Looks[n-1])
-	}
+	f.SeenAtEnd, err = s.atEnd(st, f.Seen, seen)
 	return f, err == nil, err
 }

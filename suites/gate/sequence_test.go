@@ -229,6 +229,9 @@ func TestIntervalAgreesWithTheVerdict(t *testing.T) {
 		if !(f.Seen > math.Log1p(m.Fail)) {
 			t.Errorf("the detectable effect %v lies below the margin", f.Seen)
 		}
+		if last := m.Looks[len(m.Looks)-1]; d.Units == m.Looks[0] && !(f.SeenAtEnd < f.Seen) {
+			t.Errorf("%d epochs find %v, %d only %v", d.Units, f.Seen, last, f.SeenAtEnd)
+		}
 	}
 	if seen[gate.Regression] < 5 || seen[gate.Passed] < 5 {
 		t.Fatalf("the trials prove nothing: %v", seen)
