@@ -107,6 +107,7 @@ func (a *app) runCalibrateLoad(ctx context.Context, f calibrateLoadFlags) error 
 	if err != nil {
 		return err
 	}
+	leanHeap()
 	awake, err := a.stayAwake()
 	if err != nil {
 		return err
