@@ -17,8 +17,8 @@ type Figures struct {
 	Final  float64 // the point from all epochs
 	All    int     // how many those are
 	// Seen is the smallest change for the worse that this run would have called a regression, if noise stays as it was;
-	// SeenAtEnd is the same for the full plan, whose last look has a higher level and more epochs: where the run stopped
-	// early, a change of that size would not have let it.
+	// SeenAtEnd is the same for the full plan, whose last look has a higher level and more epochs. A change below the pass
+	// margin may not come to it: it is passed before, one of the margin itself in 5 runs of 100 at most.
 	Seen, SeenAtEnd float64
 }
 

@@ -391,7 +391,7 @@ func describe(m Metric, f Figures, d Decision) string {
 	text := fmt.Sprintf("%s (%s to %s) after %d epochs; a change of %s would have been called a regression",
 		change(m, f.AtStop.Point), change(m, f.AtStop.Lower), change(m, f.AtStop.Upper), d.Units, change(m, f.Seen))
 	if n := len(m.Looks); n > 0 && d.Units < m.Looks[n-1] {
-		text += fmt.Sprintf(" at that look, of %s at the last one (epoch %d)", change(m, f.SeenAtEnd), m.Looks[n-1])
+		text += fmt.Sprintf(" at that look, of %s at the last one (epoch %d) unless it was passed before", change(m, f.SeenAtEnd), m.Looks[n-1])
 	}
 	return text + ", if noise stays as in this run"
 }
