@@ -44,10 +44,11 @@ func remedy(reason load.Reason, r *load.Result) string {
 
 // late is the remedy of a generator that was late.
 func late(r *load.Result) string {
-	text := fmt.Sprintf("p99 of its own lateness is %v, the bound %v: ",
-		time.Duration(r.Quantiles[r.LatenessJudged].P99).Round(time.Microsecond), time.Duration(r.LatenessBound).Round(time.Microsecond))
+	const digits = 100 * time.Nanosecond
+	text := fmt.Sprintf("p99 of its own lateness is %v, the bound %v: judge larger latencies (--latency-bound or a threshold), or say a lower rate or several generators (--segment)",
+		time.Duration(r.Quantiles[r.LatenessJudged].P99).Round(digits), time.Duration(r.LatenessBound).Round(digits))
 	if !host.RealTime() {
-		text += "processors that sleep or are shared come late, and where the target is on another machine or in the same class, chrt -r 1 assay load keeps them awake; "
+		text += "; processors that sleep or are shared come late, and where the target is on another machine or in the same class, chrt -r 1 assay load keeps them awake"
 	}
-	return text + "else say a lower rate, several generators (--segment), or judge larger latencies (--latency-bound)"
+	return text
 }
