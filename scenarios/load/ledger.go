@@ -2,6 +2,7 @@ package load
 
 import (
 	"fmt"
+	"runtime"
 	"sync"
 	"time"
 
@@ -10,7 +11,8 @@ import (
 
 const (
 	maxIntervals = 600 // of a result: longer runs get wider intervals
-	maxShards    = 16  // recorders; each takes some 0.2 MB, 1 MB at most
+	maxShards    = 16  // recorders; each takes some 0.2 MB, 0.6 MB at most
+	perProcessor = 4   // recorders of a smaller host: so many rarely write to the same at once
 )
 
 // Interval is what was recorded within one interval of the run.
@@ -39,6 +41,7 @@ type ledger struct {
 
 	mu     sync.Mutex // guards the rest; nobody takes it to record
 	shards []*recorder
+	spare  *buffer // empty: what the next recorder to be emptied goes on with
 	dealt  int
 	counts [outcomes]int64
 	totals map[string]*histogram.Histogram
@@ -57,6 +60,7 @@ func newLedger(span time.Duration) *ledger {
 		totals: map[string]*histogram.Histogram{},
 		open:   map[string]*histogram.Histogram{},
 		latest: histogram.New(),
+		spare:  new(buffer),
 	}
 	for _, name := range []string{ResponseOK, ResponseAll, Service, Lateness} {
 		l.totals[name] = histogram.New()
@@ -71,7 +75,7 @@ func newLedger(span time.Duration) *ledger {
 func (l *ledger) recorder() *recorder {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.shards) < maxShards {
+	if len(l.shards) < min(maxShards, perProcessor*runtime.GOMAXPROCS(0)) {
 		l.shards = append(l.shards, newRecorder(&l.kinds))
 	}
 	l.dealt++
@@ -87,7 +91,7 @@ func (l *ledger) collect(at int64) {
 	l.latest.Reset()
 	all := []*histogram.Histogram{l.totals[ResponseAll], l.open[ResponseAll], l.latest}
 	for _, r := range l.shards {
-		b := r.turn()
+		b := r.turn(l.spare)
 		for o := range b.failed {
 			l.counts[o] += b.failed[o].Swap(0)
 		}
@@ -95,6 +99,7 @@ func (l *ledger) collect(at int64) {
 		b.bad.Drain(all...)
 		b.service.Drain(l.totals[Service], l.open[Service])
 		b.lateness.Drain(l.totals[Lateness], l.open[Lateness])
+		l.spare = b
 	}
 	for l.index < at/l.width {
 		l.closeInterval()

@@ -34,16 +34,14 @@ const (
 )
 
 // recorder counts what ended, for any number of goroutines at once and without
-// locks. It writes to one of two buffers; the ledger turns to the other one and
-// empties the first when its last writer has left (the writer-reader phaser of
-// HdrHistogram).
+// locks. The ledger now and then gives it an empty buffer and empties the one it
+// had when its last writer has left (the writer-reader phaser of HdrHistogram).
 //
 // Tried: plain histograms of each worker's own. Lost: 1 MB a worker, and a worker
 // that waits for a reply can not hand over what it has for this second.
 type recorder struct {
 	_      cpu.CacheLinePad // what two processors write to in turn costs them more than all the rest
 	active atomic.Pointer[buffer]
-	spare  *buffer // of the ledger
 	stray  atomic.Int64
 	last   atomic.Int64 // the latest end
 	kinds  *errorKinds
@@ -63,7 +61,7 @@ type buffer struct {
 }
 
 func newRecorder(kinds *errorKinds) *recorder {
-	r := &recorder{spare: new(buffer), kinds: kinds}
+	r := &recorder{kinds: kinds}
 	r.active.Store(new(buffer))
 	r.oddEnded.Store(math.MinInt64)
 	return r
@@ -102,11 +100,10 @@ func (r *recorder) add(intended, start, end int64, out outcome, kind string) {
 // noIntent stands for the intended time of what has none.
 const noIntent = math.MinInt64
 
-// turn sends writers to the spare buffer and returns the one they used, once
-// the last of them has left. One goroutine at a time may turn.
-func (r *recorder) turn() *buffer {
-	used := r.active.Load()
-	r.active.Store(r.spare)
+// turn sends writers to an empty buffer and returns the one they used, once the
+// last of them has left. One goroutine at a time may turn.
+func (r *recorder) turn(empty *buffer) (used *buffer) {
+	used = r.active.Swap(empty)
 	ended, next := &r.evenEnded, int64(math.MinInt64)
 	if r.began.Load() < 0 {
 		ended, next = &r.oddEnded, 0
@@ -117,7 +114,6 @@ func (r *recorder) turn() *buffer {
 	for began := r.began.Swap(next); ended.Load() != began; {
 		runtime.Gosched() // a writer is between two additions
 	}
-	r.spare = used
 	return used
 }
 
