@@ -76,7 +76,7 @@ bounds hold, 1 a bound is broken, 3 too few repetitions were valid.`,
 	fl.IntVar(&f.plan.Need, "reps", 0, "valid repetitions of each cell (default 3, with --quick 1)")
 	fl.Float64Var(&f.plan.Rate, "rate", 0, "arrivals per second (default 500)")
 	fl.DurationVar(&f.plan.Duration, "duration", 0, "of a repetition, a multiple of 2s (default 8s, with --quick 4s)")
-	fl.BoolVar(&f.peers, "peers", false, "score assay-k6, fortio, ghz, wrk and h2load beside assay, as far as they are on PATH")
+	fl.BoolVar(&f.peers, "peers", false, "score assay-k6, vegeta, fortio, ghz, wrk and h2load beside assay, as far as they are on PATH")
 	fl.BoolVar(&f.fresh, "fresh", false, "forget what an earlier call measured")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "print the plan and the time it takes, measure nothing")
 	fl.BoolVar(&f.fromSend, "from-send", false, "planted defect: take latencies from the send; the command must then fail")

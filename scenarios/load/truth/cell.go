@@ -118,7 +118,7 @@ func (m *Matrix) measure(ctx context.Context, c Cell, seed uint64) (Rep, error) 
 		return Rep{}, err
 	}
 	rep.report(shapeOfHistogram(h))
-	if rep.ServerError, err = st.ownError(rep.Truth, rep.scored); err != nil {
+	if rep.ServerError, err = st.ownError(rep.Truth, c.judged(&rep)); err != nil {
 		return Rep{}, err
 	}
 	if rep.ServerError > maxServerError {
@@ -200,6 +200,11 @@ func (c Cell) class(r *Rep, i int) class {
 		return brief
 	}
 	return long
+}
+
+// judged returns which of Errors the server's own schedule must hold for: the mean, and what the cell scores.
+func (c Cell) judged(r *Rep) func(i int) bool {
+	return func(i int) bool { return i == 0 || c.class(r, i) != unscored }
 }
 
 // Verdict is what the repetitions of a cell show.

@@ -34,7 +34,7 @@ func (p Peer) does(c Cell) bool {
 // Peers returns the tools of the closed set that look finds, by program name, as
 // exec.LookPath does.
 func Peers(look func(program string) (string, error)) (found []Peer) {
-	for _, p := range []Peer{k6(), fortio(), ghz(), wrk(), h2load()} {
+	for _, p := range []Peer{k6(), vegeta(), fortio(), ghz(), wrk(), h2load()} {
 		path, err := look(p.Program)
 		if err != nil {
 			continue
@@ -86,7 +86,7 @@ func peerRep(c Cell, st Stats, got Shape, epoch int64, seed uint64) (Rep, error)
 		return Rep{}, err
 	}
 	rep.report(got)
-	if rep.ServerError, err = st.ownError(rep.Truth, rep.scored); err != nil {
+	if rep.ServerError, err = st.ownError(rep.Truth, c.judged(&rep)); err != nil {
 		return Rep{}, err
 	}
 	rep.Scheduled = int64(c.samples())

@@ -95,7 +95,7 @@ func (e Errors) worst(pick func(i int) bool) float64 {
 // ownError returns the largest error of the server by its own account: how far
 // its replies were from when they were due, beside the truth that is judged at the
 // same level. Behind a queue of few workers that is longer than the server's part.
-func (st Stats) ownError(truth Shape, scored func(i int) bool) (float64, error) {
+func (st Stats) ownError(truth Shape, judged func(i int) bool) (float64, error) {
 	asked, err := histogram.Decode([]byte(st.Asked))
 	if err != nil {
 		return 0, fmt.Errorf("truth server: asked: %w", err)
@@ -112,5 +112,5 @@ func (st Stats) ownError(truth Shape, scored func(i int) bool) (float64, error) 
 	for i, w := range want.Levels {
 		missed = append(missed, (got.Levels[i]-w)/max(w, truth.Levels[i]))
 	}
-	return missed.worst(scored), nil
+	return missed.worst(judged), nil
 }

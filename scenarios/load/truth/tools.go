@@ -3,15 +3,18 @@ package truth
 import (
 	"bufio"
 	"bytes"
+	"encoding/gob"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protodesc"
@@ -222,6 +225,50 @@ func readH2load(_ []byte, dir string) (Shape, error) {
 		return Shape{}, err
 	}
 	return shapeOfSome(samples)
+}
+
+// vegeta has one pacer, which adds workers up to a bound and then waits for a free one, who takes the time.
+func vegeta() Peer {
+	return Peer{
+		Name: "vegeta", Program: "vegeta", Protocols: []Protocol{HTTP}, Ample: true,
+		args: func(e Endpoints, c Cell, dir string) ([]string, error) {
+			targets := filepath.Join(dir, "targets")
+			n := fmt.Sprint(c.workers())
+			return []string{
+				"attack", "-rate", fmt.Sprint(int(c.Rate)), "-duration", seconds(c), "-workers", n, "-max-workers", n,
+				"-targets", targets, "-output", filepath.Join(dir, "results"),
+			}, os.WriteFile(targets, []byte("GET http://"+e.HTTP+"/\n"), 0o600)
+		},
+		read: readVegeta,
+	}
+}
+
+// readVegeta reads its results, values of Go's gob encoding.
+func readVegeta(_ []byte, dir string) (Shape, error) {
+	f, err := os.Open(filepath.Join(dir, "results"))
+	if err != nil {
+		return Shape{}, err
+	}
+	defer f.Close()
+	return hits(io.LimitReader(f, maxOutput))
+}
+
+func hits(from io.Reader) (Shape, error) {
+	var samples []int64
+	for results := gob.NewDecoder(from); ; {
+		var hit struct {
+			Code    uint16
+			Latency time.Duration
+		}
+		switch err := results.Decode(&hit); {
+		case err == io.EOF:
+			return shapeOfSome(samples)
+		case err != nil:
+			return Shape{}, fmt.Errorf("result %d: %w", len(samples), err)
+		case hit.Code == http.StatusOK:
+			samples = append(samples, int64(hit.Latency))
+		}
+	}
 }
 
 // k6 drops an arrival when no user is free, and times from the send.

@@ -1,10 +1,13 @@
 package truth
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"encoding/gob"
 	"math"
 	"net"
+	"net/http"
 	"os"
 	"runtime"
 	"slices"
@@ -229,14 +232,14 @@ func TestPlan(t *testing.T) {
 		}
 	}
 	peers := Peers(func(program string) (string, error) { return "/bin/" + program, nil })
-	if len(peers) != 5 {
+	if len(peers) != 6 {
 		t.Fatalf("%d peers", len(peers))
 	}
 	names := map[string]int{}
 	for _, c := range cells(t, Plan{Patterns: []string{"*/stall/const/*/*"}, Peers: peers}) {
 		names[c.Tool]++
 	}
-	if names[Assay] != 6 || names["k6"] != 2 || names["wrk"] != 1 || names["ghz"] != 1 || names["fortio"] != 1 || names["h2load"] != 1 {
+	if names[Assay] != 6 || names["k6"] != 2 || names["vegeta"] != 2 || names["wrk"] != 1 || names["ghz"] != 1 || names["fortio"] != 1 || names["h2load"] != 1 {
 		t.Errorf("cells by tool: %v", names)
 	}
 	for _, p := range []Plan{{Rate: 1}, {Duration: time.Second}, {Need: -1}, {Patterns: []string{"["}}, {Patterns: []string{"nothing"}}} {
@@ -290,13 +293,64 @@ func FuzzReadTools(f *testing.F) {
 	f.Add([]byte(`{"DurationHistogram":{"Count":5,"Avg":0.1,"Percentiles":[{"Percentile":50,"Value":1}]}}`))
 	f.Add([]byte(`{"details":[{"latency":5}]}`))
 	f.Add([]byte("assay 5 1 1 1 1 1 1 1\n"))
+	f.Add(vegetaResults(f, 200, 503))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		for _, read := range []func([]byte, string) (Shape, error){readFortio, readGHZ, readWrk} {
+		readHits := func(raw []byte, _ string) (Shape, error) { return hits(bytes.NewReader(raw)) }
+		for _, read := range []func([]byte, string) (Shape, error){readFortio, readGHZ, readWrk, readHits} {
 			if s, err := read(raw, ""); err == nil && s.check() != nil {
 				t.Errorf("%+v was read", s)
 			}
 		}
 	})
+}
+
+// vegetaResults are results as vegeta writes them, with the fields that are not read.
+func vegetaResults(t testing.TB, codes ...uint16) []byte {
+	t.Helper()
+	type Result struct {
+		Attack    string
+		Seq       uint64
+		Code      uint16
+		Timestamp time.Time
+		Latency   time.Duration
+		Headers   http.Header
+	}
+	var b bytes.Buffer
+	enc := gob.NewEncoder(&b)
+	for i, code := range codes {
+		if err := enc.Encode(&Result{"a", uint64(i), code, time.Unix(1, 0), time.Duration(i+1) * time.Millisecond, http.Header{"A": {"b"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.Bytes()
+}
+
+func TestVegetaResults(t *testing.T) {
+	raw := vegetaResults(t, 200, 503, 200)
+	s, err := hits(bytes.NewReader(raw))
+	if err != nil || s.Count != 2 || s.Mean != 2e6 || s.Levels[0] != 1e6 || s.Levels[5] != 3e6 {
+		t.Errorf("%+v, %v", s, err)
+	}
+	for _, bad := range [][]byte{nil, raw[:len(raw)-3], vegetaResults(t, 503)} {
+		if s, err := hits(bytes.NewReader(bad)); err == nil {
+			t.Errorf("%d bytes: %+v", len(bad), s)
+		}
+	}
+}
+
+// The server's own schedule counts where the cell is scored: what stacks do to 1 ms over HTTP is told by a dash.
+func TestServerIsJudgedWhereTheCellIs(t *testing.T) {
+	rep := Rep{Truth: Shape{Count: 1000, Mean: 1e7, Levels: []float64{1e6, 1e6, 1e6, 1e8, 2e8, 3e8}}, Corners: []bool{false, false, true, false, false, false}}
+	for p, want := range map[Protocol][]bool{
+		TCP:  {true, true, true, false, true, true, false},
+		HTTP: {true, false, false, false, true, true, false},
+	} {
+		for i, w := range want {
+			if got := (Cell{Protocol: p}).judged(&rep)(i); got != w {
+				t.Errorf("%v: error %d is judged: %v, want %v", p, i, got, w)
+			}
+		}
+	}
 }
 
 func TestStatsOwnError(t *testing.T) {
