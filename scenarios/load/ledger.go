@@ -12,7 +12,7 @@ import (
 const (
 	maxIntervals = 600 // of a result: longer runs get wider intervals
 	maxShards    = 16  // recorders; each takes some 0.2 MB, 0.6 MB at most
-	perProcessor = 4   // recorders of a smaller host: so many rarely write to the same at once
+	perProcessor = 2   // recorders of a smaller host
 )
 
 // Interval is what was recorded within one interval of the run.
