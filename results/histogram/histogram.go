@@ -139,16 +139,6 @@ func (h *Histogram) Percentiles() []Point {
 // Equal tells whether both hold the same counts. Overflow is not compared.
 func (h *Histogram) Equal(other *Histogram) bool { return h.counts.Equals(other.counts) }
 
-// Encode returns the V2 compressed form as base64 text, as in HdrHistogram
-// logs: 13 to 16 KB for a usual run.
-func (h *Histogram) Encode() ([]byte, error) {
-	text, err := h.counts.Encode(hdr.V2CompressedEncodingCookieBase)
-	if err != nil {
-		return nil, fmt.Errorf("encode histogram: %w", err)
-	}
-	return text, nil
-}
-
 // Decode reads what Encode wrote. It refuses any other geometry before it
 // allocates counts, so that text of any origin costs at most about 1 MB.
 func Decode(text []byte) (*Histogram, error) {

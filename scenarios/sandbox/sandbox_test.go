@@ -24,6 +24,7 @@ import (
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/scenarios/target/targettest"
 )
 
 // log is evidence as the runner records it.
@@ -232,11 +233,7 @@ func TestSign(t *testing.T) {
 
 func script(t *testing.T, text string) string {
 	t.Helper()
-	path := filepath.Join(t.TempDir(), "run.sh")
-	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return targettest.Script(t, filepath.Join(t.TempDir(), "run.sh"), "#!/bin/sh\n"+text)
 }
 
 func TestRun(t *testing.T) {

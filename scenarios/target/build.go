@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/assay-bench/assay/chaos"
 )
@@ -252,5 +253,9 @@ func writeFile(path, text string) error {
 	if strings.HasPrefix(text, "#!") {
 		mode = 0o700
 	}
+	// A child that is forked while the script is open for writing holds it until it runs its own program, and Linux
+	// starts no file that is so held ("text file busy").
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	return os.WriteFile(path, []byte(text), mode)
 }

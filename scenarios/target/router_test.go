@@ -7,6 +7,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/scenarios/target/targettest"
 )
 
 // routing is a router that serves already.
@@ -45,7 +46,7 @@ func TestRouterClaims(t *testing.T) {
 // A router whose configuration file names the harness's upstreams routes to them already.
 func TestRouterToldOfUpstreamsAtStart(t *testing.T) {
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\necho '{\"endpoints\":{\"openai\":\"127.0.0.1:1\"},\"claims\":{\"name\":\"r\",\"features\":[\"router.openai\"],\"router\":{\"model\":\"own\"}}}'\ncat >/dev/null\n")
+	targettest.Script(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\necho '{\"endpoints\":{\"openai\":\"127.0.0.1:1\"},\"claims\":{\"name\":\"r\",\"features\":[\"router.openai\"],\"router\":{\"model\":\"own\"}}}'\ncat >/dev/null\n")
 	f := mustParse(t, filepath.Join(dir, "target.yaml"), "apiVersion: assay/v1\nkind: Target\nname: r\nrole: proxy\n"+
 		"start: {command: [./run.sh, \"{backend.openai-2}\", \"{backend.openai-10}\"], env: {A: \"{backend.openai-1}\"}, ready: {line: json}}\n")
 	tg, err := f.Target(target.Build{Backends: map[string]string{"openai-1": "127.0.0.1:11", "openai-2": "127.0.0.1:12", "openai-10": "127.0.0.1:20"}})
@@ -65,7 +66,7 @@ func TestRouterToldOfUpstreamsAtStart(t *testing.T) {
 
 func TestRouterConfiguring(t *testing.T) {
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "c.sh"), "#!/bin/sh\ncat \"$1\"\n")
+	targettest.Script(t, filepath.Join(dir, "c.sh"), "#!/bin/sh\ncat \"$1\"\n")
 	write(t, filepath.Join(dir, "up streams.json"), "{}")
 	r := &target.Router{Configure: "./c.sh {upstreams}", Folder: dir}
 	h, ok := r.Configuring(filepath.Join(dir, "up streams.json"))

@@ -8,6 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/scenarios/target/targettest"
 )
 
 // commanded claims a runtime and a proxy by what follows.
@@ -45,7 +46,7 @@ func TestSandboxOverReadyLine(t *testing.T) {
 	t.Parallel()
 	line := `{"endpoints":{"sandbox":"127.0.0.1:1","sandbox-proxy":"127.0.0.1:2"},"claims":{"name":"l","features":["sandbox.run","sandbox.proxy"],"sandbox":{"runWasm":"own {module} {function} {args}"}}}`
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\necho '"+line+"'\ncat >/dev/null\n")
+	targettest.Script(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\necho '"+line+"'\ncat >/dev/null\n")
 	seen := 0
 	for hooks, want := range map[string]target.Sandbox{
 		`reload: "./r"`:                              {RunWasm: "own {module} {function} {args}"},
@@ -78,7 +79,7 @@ func TestSandboxOverReadyLine(t *testing.T) {
 func TestSandboxCall(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\nfor a; do echo \"<$a>\"; done\necho trouble >&2\nexit 3\n")
+	targettest.Script(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\nfor a; do echo \"<$a>\"; done\necho trouble >&2\nexit 3\n")
 	s := &target.Sandbox{RunWasm: "./run.sh {module} x{function} {args} {else}", Load: "./run.sh {filter}", Folder: dir}
 	h, ok := s.Call("/a b/m.wasm", "f{args}", "1", "", "-2 3")
 	if !ok {

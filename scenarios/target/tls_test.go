@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/scenarios/target/targettest"
 )
 
 func rootPEM(t *testing.T) string {
@@ -38,7 +39,7 @@ func rootPEM(t *testing.T) string {
 
 func write(t *testing.T, path, text string) string {
 	t.Helper()
-	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
@@ -91,7 +92,7 @@ func TestTLSOverReadyLine(t *testing.T) {
 	t.Parallel()
 	line := `{"endpoints":{"tls":"127.0.0.1:1"},"claims":{"name":"l","features":["tls.server"],"tls":{"serverName":"from.line","roots":"R","app":"echo"}}}`
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\necho '"+line+"'\ncat >/dev/null\n")
+	targettest.Script(t, filepath.Join(dir, "run.sh"), "#!/bin/sh\necho '"+line+"'\ncat >/dev/null\n")
 	seen := 0
 	for tls, want := range map[string]target.TLS{
 		"":                              {ServerName: "from.line", Roots: "R", App: "echo"},
@@ -202,7 +203,7 @@ func FuzzWords(f *testing.F) {
 func TestRunHook(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	write(t, filepath.Join(dir, "hook.sh"), "#!/bin/sh\npwd\nfor a; do echo \"<$a>\"; done\nexit ${1#e}\n")
+	targettest.Script(t, filepath.Join(dir, "hook.sh"), "#!/bin/sh\npwd\nfor a; do echo \"<$a>\"; done\nexit ${1#e}\n")
 	fill := map[string]string{"url": "https://h:1/", "ca": "/a b/c"}
 	ran, err := target.RunHook(t.Context(), dir, `./hook.sh e7 {url} "x {ca}" {host} ${url}`, fill)
 	want := target.Ran{PID: ran.PID, Exit: 7, State: "exit status 7", Output: strings.Join([]string{dir, "<e7>", "<https://h:1/>", "<x /a b/c>", "<{host}>", "<${url}>"}, "\n")}

@@ -22,6 +22,7 @@ import (
 	"github.com/assay-bench/assay/results"
 	"github.com/assay-bench/assay/scenarios"
 	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/scenarios/target/targettest"
 	"github.com/assay-bench/assay/scenarios/tls"
 )
 
@@ -231,9 +232,7 @@ func TestDialByHook(t *testing.T) {
 	t.Parallel()
 	openssl(t)
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, "dial.sh"), []byte(dialScript), 0o700); err != nil {
-		t.Fatal(err)
-	}
+	targettest.Script(t, filepath.Join(dir, "dial.sh"), dialScript)
 	p := tls.Authority(tls.ECDSA)
 	cases := []struct {
 		name      string

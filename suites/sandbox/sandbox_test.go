@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -23,6 +22,7 @@ import (
 	"github.com/assay-bench/assay/scenarios"
 	scenario "github.com/assay-bench/assay/scenarios/sandbox"
 	"github.com/assay-bench/assay/scenarios/target"
+	"github.com/assay-bench/assay/scenarios/target/targettest"
 	"github.com/assay-bench/assay/suites"
 )
 
@@ -293,9 +293,7 @@ func TestCommandsWithoutSubstance(t *testing.T) {
 	for name, text := range map[string]string{"silent": "exit 0", "failing": "echo no >&2; exit 1", "constant": "echo 3", "missing": ""} {
 		path := filepath.Join(dir, name)
 		if text != "" {
-			if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), 0o700); err != nil {
-				t.Fatal(err)
-			}
+			targettest.Script(t, path, "#!/bin/sh\n"+text+"\n")
 		}
 		for _, c := range own(t) {
 			for _, k := range c.Keys() {
