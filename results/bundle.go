@@ -128,8 +128,12 @@ func (w *Writer) writeJSON(name string, v any) error {
 	return w.WriteFile(name, raw)
 }
 
-// WriteFileAtomic writes a file so that a reader sees the old or the new content, never a part.
+// WriteFileAtomic writes a file so that a reader sees the old or the new content, never a part. A link is replaced, not
+// followed; a device, a pipe or a socket is refused, since a file would take its place.
 func WriteFileAtomic(path string, data []byte) error {
+	if info, err := os.Lstat(path); err == nil && info.Mode()&(fs.ModeDevice|fs.ModeNamedPipe|fs.ModeSocket) != 0 {
+		return fmt.Errorf("write %s: it is no file (%s)", path, info.Mode())
+	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err

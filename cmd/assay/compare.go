@@ -60,7 +60,7 @@ func (a *app) runCompare(args []string, f compareFlags) error {
 		return err
 	}
 	if f.out != "" {
-		return results.WriteFileAtomic(f.out, out.Bytes())
+		return writeOutput(f.out, out.Bytes())
 	}
 	_, err = a.out.Write(out.Bytes())
 	return err

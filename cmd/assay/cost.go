@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"runtime"
 	"time"
 
@@ -121,13 +119,4 @@ func (a *app) measureCost(ctx context.Context, cells []cost.Cell, f costFlags) (
 	}
 	r.Baseline, err = cost.MeasureReuse(ctx, cost.Workload{Workers: 8, Requests: 50, Pause: time.Millisecond})
 	return r, err
-}
-
-// writeWhole writes a file that is there whole or not at all.
-func writeWhole(path string, write func(io.Writer) error) error {
-	var buf bytes.Buffer
-	if err := write(&buf); err != nil {
-		return err
-	}
-	return results.WriteFileAtomic(path, buf.Bytes())
 }

@@ -141,7 +141,7 @@ func (a *app) finishLoad(b *loadBundle, out loadOut) error {
 		if err != nil {
 			return err
 		}
-		if err := results.WriteFileAtomic(out.save, raw); err != nil {
+		if err := writeOutput(out.save, raw); err != nil {
 			return err
 		}
 		fmt.Fprintf(a.err, "result: %s\n", out.save)
