@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -65,14 +67,15 @@ var _ = addChat(chatRow(suites.Check{
 		if reason != "" {
 			return reason, observed
 		}
-		for name, v := range sent {
-			got, there := came[name]
-			switch {
-			case name == "model":
-			case !there:
+		names := slices.Sorted(maps.Keys(sent)) // the same evidence gives the same reason
+		for _, name := range names {
+			if _, there := came[name]; !there && name != "model" {
 				return reasonDropped, name + " did not arrive"
-			case !reflect.DeepEqual(v, got):
-				return reasonChanged, fmt.Sprintf("%s is %v, was %v", name, got, v)
+			}
+		}
+		for _, name := range names {
+			if name != "model" && !reflect.DeepEqual(sent[name], came[name]) {
+				return reasonChanged, fmt.Sprintf("%s is %v, was %v", name, came[name], sent[name])
 			}
 		}
 		return "", fmt.Sprintf("%d members arrived", len(came))
