@@ -2,6 +2,8 @@ package suites
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/assay-bench/assay/results"
 )
@@ -37,7 +39,7 @@ func (s *Suite) CheckPlan(run results.Run, evidence []results.Evidence) error {
 		}
 		delete(rows, r.ID)
 	}
-	for id := range rows {
+	for _, id := range slices.Sorted(maps.Keys(rows)) {
 		return fmt.Errorf("run.json lacks requirement %s", id)
 	}
 	for _, e := range evidence {

@@ -8,7 +8,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"sort"
 	"strconv"
 	"sync"
@@ -90,14 +92,14 @@ func Start(ctx context.Context, o Options) (*Backends, error) {
 		name := OpenAIPrefix + strconv.Itoa(i+1)
 		starts[name] = b.serveOpenAI(name)
 	}
-	for name, start := range starts {
+	for _, name := range slices.Sorted(maps.Keys(starts)) {
 		addr := net.JoinHostPort(cmp.Or(o.Host, "127.0.0.1"), strconv.Itoa(o.Ports[name]))
 		l, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("backend %s: %w", name, err), b.Stop())
 		}
 		b.endpoints[name] = l.Addr().String()
-		b.stops = append(b.stops, start(l))
+		b.stops = append(b.stops, starts[name](l))
 	}
 	context.AfterFunc(ctx, func() { _ = b.shut() }) // Stop returns its error
 	return b, nil

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,8 +57,8 @@ func TakeProfiles(ctx context.Context, programs [2]*Program, scenario string, pa
 	}
 	for _, arm := range Arms {
 		out[arm].Raw = map[profiles.Kind][]byte{}
-		for kind, list := range all[arm] {
-			if out[arm].Raw[kind], err = profiles.Merge(list); err != nil {
+		for _, kind := range slices.Sorted(maps.Keys(all[arm])) {
+			if out[arm].Raw[kind], err = profiles.Merge(all[arm][kind]); err != nil {
 				return out, err
 			}
 		}

@@ -11,7 +11,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -343,8 +345,8 @@ func (c *Client) ordinal(p *peer.Peer) int {
 func kept(md metadata.MD) map[string][]string {
 	out := map[string][]string{}
 	n := 0
-	for k, vs := range md {
-		for _, v := range vs {
+	for _, k := range slices.Sorted(maps.Keys(md)) { // where some are left out, the same ones each time
+		for _, v := range md[k] {
 			if n++; n > maxValues {
 				return out
 			}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 
 	"github.com/assay-bench/assay/results/histogram"
@@ -180,7 +181,8 @@ func (r *Result) plausible() error {
 		return fmt.Errorf("%d intervals, %d kinds of errors, %d notes, %d nodes, %d stages: more than a run writes",
 			len(r.Intervals), len(r.Errors), len(r.Notes), len(r.Nodes), len(r.Schedule.Stages))
 	}
-	for kind, n := range r.Errors {
+	for _, kind := range slices.Sorted(maps.Keys(r.Errors)) {
+		n := r.Errors[kind]
 		if len(kind) > maxKindText || n < 0 || n > maxCount {
 			return fmt.Errorf("%d errors %.200q", n, kind)
 		}

@@ -2,7 +2,9 @@ package load
 
 import (
 	"fmt"
+	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -154,8 +156,8 @@ func (l *ledger) closeInterval() {
 // encodeAll returns the text of each histogram.
 func encodeAll(hists map[string]*histogram.Histogram) (map[string][]byte, error) {
 	all := make(map[string][]byte, len(hists))
-	for name, h := range hists {
-		text, err := h.Encode()
+	for _, name := range slices.Sorted(maps.Keys(hists)) {
+		text, err := hists[name].Encode()
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}

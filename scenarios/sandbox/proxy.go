@@ -209,8 +209,11 @@ func (l *Loading) byHook(ctx context.Context, env *scenarios.Env, f Filter) (err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	file, configuration, vm := filepath.Join(dir, "filter.wasm"), filepath.Join(dir, "configuration"), filepath.Join(dir, "vm-configuration")
-	for path, data := range map[string][]byte{file: f.Wasm, configuration: []byte(f.Configuration), vm: []byte(f.VMConfiguration)} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
+	for _, w := range []struct {
+		path string
+		data []byte
+	}{{file, f.Wasm}, {configuration, []byte(f.Configuration)}, {vm, []byte(f.VMConfiguration)}} {
+		if err := os.WriteFile(w.path, w.data, 0o600); err != nil {
 			return err
 		}
 	}

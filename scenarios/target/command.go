@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -194,7 +195,8 @@ func parseReadyLine(line []byte) (readyMessage, error) {
 	if err := json.Unmarshal(line, &m); err != nil || len(m.Endpoints) == 0 {
 		return m, fmt.Errorf("first line is not the JSON of endpoints and claims: %.200q", line)
 	}
-	for name, addr := range m.Endpoints {
+	for _, name := range slices.Sorted(maps.Keys(m.Endpoints)) {
+		addr := m.Endpoints[name]
 		if _, _, err := net.SplitHostPort(addr); err != nil {
 			return m, fmt.Errorf("first line: endpoint %.40q is not host:port: %.100q", name, addr)
 		}

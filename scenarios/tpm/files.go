@@ -108,7 +108,7 @@ func (f *Folder) Write(s Snapshot) error {
 	if err != nil {
 		return err
 	}
-	for name := range now {
+	for _, name := range slices.Sorted(maps.Keys(now)) {
 		if _, kept := s[name]; kept {
 			continue
 		}
@@ -116,7 +116,8 @@ func (f *Folder) Write(s Snapshot) error {
 			return fmt.Errorf("cache folder: %w", err)
 		}
 	}
-	for name, raw := range s {
+	for _, name := range slices.Sorted(maps.Keys(s)) {
+		raw := s[name]
 		if bytes.Equal(now[name], raw) {
 			continue
 		}
@@ -178,13 +179,16 @@ func (s Snapshot) find(secret []byte) string {
 		lower := bytes.ToLower(raw)
 		for from := 0; from+window <= len(secret); from += window {
 			part := secret[from : from+window]
-			for how, at := range map[string]int{
-				"raw":    bytes.Index(raw, part),
-				"hex":    bytes.Index(lower, []byte(hex.EncodeToString(part))),
-				"base64": indexBase64(raw, part),
+			for _, found := range []struct {
+				how string
+				at  int
+			}{
+				{"raw", bytes.Index(raw, part)},
+				{"hex", bytes.Index(lower, []byte(hex.EncodeToString(part)))},
+				{"base64", indexBase64(raw, part)},
 			} {
-				if at >= 0 {
-					return fmt.Sprintf("%s holds bytes %d to %d in %s at offset %d", name, from, from+window, how, at)
+				if found.at >= 0 {
+					return fmt.Sprintf("%s holds bytes %d to %d in %s at offset %d", name, from, from+window, found.how, found.at)
 				}
 			}
 		}

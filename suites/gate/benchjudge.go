@@ -2,6 +2,7 @@ package gate
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -95,7 +96,8 @@ func (j *benchJudge) epoch(e results.Evidence) error {
 	if err := e.Decode(&epoch); err != nil {
 		return err
 	}
-	for unit, recorded := range epoch.Ratios {
+	for _, unit := range slices.Sorted(maps.Keys(epoch.Ratios)) {
+		recorded := epoch.Ratios[unit]
 		d, ok := benchRatio(epoch.Arms, unit)
 		if !ok || math.Abs(d-recorded) > tolerance*max(1, math.Abs(recorded)) {
 			return fmt.Errorf("the log-ratio of %s is recorded as %v, its figures give %v", unit, recorded, d)

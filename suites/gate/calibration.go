@@ -229,12 +229,14 @@ func (y *census) add(t Trial) {
 func (y *census) rates() ([]Rate, error) {
 	var out []Rate
 	for _, r := range y.counts {
-		if err := r.bound(); err != nil {
-			return nil, err
-		}
 		out = append(out, *r)
 	}
 	slices.SortFunc(out, compareRates)
+	for i := range out {
+		if err := out[i].bound(); err != nil {
+			return nil, err
+		}
+	}
 	return out, nil
 }
 

@@ -3,6 +3,7 @@ package gate
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -165,7 +166,8 @@ func consistent(e duet.Epoch) error {
 	if err := checkOver(e); err != nil {
 		return err
 	}
-	for metric, recorded := range e.Ratios {
+	for _, metric := range slices.Sorted(maps.Keys(e.Ratios)) {
+		recorded := e.Ratios[metric]
 		d, ok := duet.Ratio(e.Arms, metric)
 		if !ok || math.Abs(d-recorded) > tolerance*max(1, math.Abs(recorded)) {
 			return fmt.Errorf("epoch %d of %s: the log-ratio of %s is recorded as %v, its figures give %v", e.Number, e.Scenario, metric, recorded, d)
@@ -178,13 +180,16 @@ func consistentSide(s duet.Side) error {
 	if s.Errors < 0 || s.Errors > s.Requests || s.Good < 0 || s.Good > s.Requests-s.Errors {
 		return fmt.Errorf("%d errors and %d answers in time of %d requests", s.Errors, s.Good, s.Requests)
 	}
-	for metric, want := range map[string]float64{
-		duet.Errors:     float64(s.Errors) / float64(max(s.Requests, 1)),
-		duet.Throughput: float64(s.Requests-s.Errors) / max(s.Took, 1).Seconds(),
-		duet.Goodput:    float64(s.Good) / max(s.Took, 1).Seconds(),
+	for _, f := range []struct {
+		metric string
+		want   float64
+	}{
+		{duet.Errors, float64(s.Errors) / float64(max(s.Requests, 1))},
+		{duet.Throughput, float64(s.Requests-s.Errors) / max(s.Took, 1).Seconds()},
+		{duet.Goodput, float64(s.Good) / max(s.Took, 1).Seconds()},
 	} {
-		if recorded, ok := s.Figures[metric]; ok && !(math.Abs(recorded-want) <= tolerance*max(1, want)) {
-			return fmt.Errorf("%s is recorded as %v, the counts give %v", metric, recorded, want)
+		if recorded, ok := s.Figures[f.metric]; ok && !(math.Abs(recorded-f.want) <= tolerance*max(1, f.want)) {
+			return fmt.Errorf("%s is recorded as %v, the counts give %v", f.metric, recorded, f.want)
 		}
 	}
 	return nil

@@ -87,8 +87,8 @@ func (c Calibration) Floor(metric string) float64 {
 const mostFloor = 0.10
 
 func checkFloors(floors map[string]float64) error {
-	for name, f := range floors {
-		if !(f > 0 && f <= mostFloor) {
+	for _, name := range slices.Sorted(maps.Keys(floors)) {
+		if f := floors[name]; !(f > 0 && f <= mostFloor) {
 			return fmt.Errorf("a floor of %v for %.40q, want above 0 and at most %v", f, name, mostFloor)
 		}
 	}

@@ -126,8 +126,9 @@ func (s BenchSession) profileOne(ctx context.Context, w *results.Writer, rec *re
 				return err
 			}
 			calls[arm] += float64(ran.Results[b.Name].Iterations + 1) // and the first call, with which Go's runner begins
-			for kind, file := range map[profiles.Kind]string{profiles.CPU: cpu, profiles.Allocs: mem} {
-				p, err := profiles.ReadFile(file)
+			files := map[profiles.Kind]string{profiles.CPU: cpu, profiles.Allocs: mem}
+			for _, kind := range kinds {
+				p, err := profiles.ReadFile(files[kind])
 				if err != nil {
 					return err
 				}

@@ -163,7 +163,8 @@ func checkOver(e duet.Epoch) error {
 		if err != nil {
 			return fmt.Errorf("epoch %d of %s, %s: %w", e.Number, e.Scenario, arm, err)
 		}
-		for text, n := range side.Over {
+		for _, text := range slices.Sorted(maps.Keys(side.Over)) {
+			n := side.Over[text]
 			limit, err := time.ParseDuration(text)
 			least, most := h.Above(int64(limit))
 			if err != nil || int64(n) < least || int64(n) > most {

@@ -91,10 +91,10 @@ func drive(ctx context.Context, env *scenarios.Env, s load.Schedule, via load.Vi
 		return env.Record(results.Measured, Failure{NoLoad: err.Error()})
 	}
 	prefix := strings.ReplaceAll(env.Key.Check, "/", "-") + "--" + env.Key.Case + "--"
-	for name, raw := range map[string]string{
-		load.ResponseOK: "response", load.ResponseAll: "all", load.Service: "service", load.Lateness: "lateness",
+	for _, h := range []struct{ name, file string }{
+		{load.ResponseOK, "response"}, {load.ResponseAll, "all"}, {load.Service, "service"}, {load.Lateness, "lateness"},
 	} {
-		if err := env.Save(prefix+raw+".hdr", r.Histograms[name]); err != nil {
+		if err := env.Save(prefix+h.file+".hdr", r.Histograms[h.name]); err != nil {
 			return err
 		}
 	}

@@ -138,7 +138,9 @@ var _ = add(apiRow(suites.Check{
 		if err := lone(ctx, b, scenario.Settings{Threshold: &threshold}); err != nil {
 			return err
 		}
-		for name, c := range map[string]float64{"below": 0.49, "above": 0.51} {
+		cosines := map[string]float64{"above": 0.51, "below": 0.49}
+		for _, name := range sortedKeys(cosines) {
+			c := cosines[name]
 			if _, err := b.decide(ctx, name, scenario.OfVector(axis(0, c, 9, math.Sqrt(1-c*c)))); err != nil {
 				return err
 			}
@@ -197,8 +199,9 @@ var _ = add(apiRow(suites.Check{
 		_, err := b.stats(ctx, "stats")
 		return err
 	}, wrong: func(s *story) (string, string) {
-		for name, why := range map[string]string{"low": "below-threshold", "low 2": "below-threshold", "unknown": "unknown-text"} {
-			if reason, observed := s.abstention(name, why); reason != "" {
+		whys := map[string]string{"low": "below-threshold", "low 2": "below-threshold", "unknown": "unknown-text"}
+		for _, name := range sortedKeys(whys) {
+			if reason, observed := s.abstention(name, whys[name]); reason != "" {
 				return reason, observed
 			}
 		}

@@ -2,6 +2,7 @@ package router
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 
@@ -143,11 +144,4 @@ func step(p, u []float64, sign, eta, clip float64) []float64 {
 	return unit(moved)
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

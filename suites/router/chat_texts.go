@@ -4,9 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 	"strings"
 	"time"
 
@@ -67,7 +65,7 @@ var _ = addChat(chatRow(suites.Check{
 		if reason != "" {
 			return reason, observed
 		}
-		names := slices.Sorted(maps.Keys(sent)) // the same evidence gives the same reason
+		names := sortedKeys(sent) // the same evidence gives the same reason
 		for _, name := range names {
 			if _, there := came[name]; !there && name != "model" {
 				return reasonDropped, name + " did not arrive"

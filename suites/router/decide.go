@@ -338,7 +338,9 @@ func (b *bench) weighed(ctx context.Context, windows []scenario.Window) error {
 	if err := b.policies(ctx, "policies", votePolicies()); err != nil {
 		return err
 	}
-	for name, at := range map[string]string{"noon": atNoon, "night": atNight} {
+	times := map[string]string{"night": atNight, "noon": atNoon}
+	for _, name := range sortedKeys(times) {
+		at := times[name]
 		if _, err := b.own(ctx, name, http.MethodGet, "/weights?at="+at, nil, nil); err != nil {
 			return err
 		}
@@ -368,9 +370,9 @@ func (s *story) weights(want map[string]map[string]float64) (reason, observed st
 		if math.Abs(told-1) > 1e-9 || len(w.Weights) != len(want[name]) {
 			return reasonNotOne, observed
 		}
-		for p, raw := range want[name] {
-			if !near(w.Weights[p], raw/all) {
-				return reasonWrongSum, observed + fmt.Sprintf("%s should be %.6f", p, raw/all)
+		for _, p := range sortedKeys(want[name]) {
+			if share := want[name][p] / all; !near(w.Weights[p], share) {
+				return reasonWrongSum, observed + fmt.Sprintf("%s should be %.6f", p, share)
 			}
 		}
 		for _, v := range d.Votes {

@@ -381,7 +381,7 @@ func judgeSwap(s *story) (string, string) {
 	case before.Model.Digest == after.Model.Digest || st.Model.Digest != after.Model.Digest || after.Model.Name != otherModel.Name:
 		return reasonStale, fmt.Sprintf("%s; before %q, after %q, state %q", observed, before.Model.Digest, after.Model.Digest, st.Model.Digest)
 	}
-	for digest := range x.Models {
+	for _, digest := range sortedKeys(x.Models) {
 		if digest != before.Model.Digest && digest != after.Model.Digest {
 			return reasonStale, observed
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -101,8 +103,8 @@ func (s *supervisor) reach(ctx context.Context, addrs target.Endpoints) error {
 // checkHosts refuses endpoints that the run may not dial, before anything is dialled. The user named the
 // hosts that are allowed; these are names that the target gave itself.
 func (s *supervisor) checkHosts(addrs target.Endpoints) error {
-	for name, addr := range addrs {
-		if err := s.o.Dialer.Check(addr); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(addrs)) {
+		if err := s.o.Dialer.Check(addrs[name]); err != nil {
 			return fmt.Errorf("endpoint %s: %w", name, err)
 		}
 	}

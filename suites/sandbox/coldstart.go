@@ -54,12 +54,23 @@ func cold(c suites.Check, want string, judge func(*story, scenario.ColdStarts) s
 	return c
 }
 
-// rowsBy groups rows by guest and engine.
-func rowsBy(all scenario.ColdStarts) map[[2]string][]scenario.ColdStart {
-	out := map[[2]string][]scenario.ColdStart{}
+// group is the rows of one guest in one engine.
+type group struct {
+	guest, engine string
+	rows          []scenario.ColdStart
+}
+
+// groups are the rows by guest and engine, in the order of their first rows.
+func groups(all scenario.ColdStarts) (out []group) {
+	at := map[[2]string]int{}
 	for _, r := range all.Rows {
 		key := [2]string{r.Guest, r.Engine}
-		out[key] = append(out[key], r)
+		i, known := at[key]
+		if !known {
+			i, at[key] = len(out), len(out)
+			out = append(out, group{guest: r.Guest, engine: r.Engine})
+		}
+		out[i].rows = append(out[i].rows, r)
 	}
 	return out
 }
@@ -89,24 +100,24 @@ var _ = add(cold(suites.Check{
 }, "for each guest and engine eight numbers, with n, size, threads and the version of the engine", judgeFourPoints))
 
 func judgeFourPoints(s *story, all scenario.ColdStarts) suites.Finding {
-	groups := rowsBy(all)
+	seen := groups(all)
 	compiled := 0
-	for key, rows := range groups {
-		if key[0] == "" || key[1] == "" {
+	for _, g := range seen {
+		if g.guest == "" || g.engine == "" {
 			return s.fail(reasonPoints, "a row without guest or engine")
 		}
-		for _, start := range needed(key[1]) {
+		for _, start := range needed(g.engine) {
 			for _, end := range endPoints {
-				r, ok := point(rows, start, end)
+				r, ok := point(g.rows, start, end)
 				if !ok {
-					return s.fail(reasonPoints, fmt.Sprintf("%s in the %s has no row from %s to %s", key[0], key[1], start, end))
+					return s.fail(reasonPoints, fmt.Sprintf("%s in the %s has no row from %s to %s", g.guest, g.engine, start, end))
 				}
 				if r.N < 1 || r.P50Nanos <= 0 || r.P99Nanos < r.P50Nanos && (r.N >= p99Samples || r.P99Nanos != 0) || r.ModuleBytes <= 0 || r.Threads < 1 {
 					return s.fail(reasonImpossible, fmt.Sprintf("%+v", r))
 				}
 			}
 		}
-		if key[1] == compilerCase {
+		if g.engine == compilerCase {
 			compiled++
 		}
 	}
@@ -116,7 +127,7 @@ func judgeFourPoints(s *story, all scenario.ColdStarts) suites.Finding {
 	case all.Wazero == "":
 		return s.fail(reasonPoints, "the version of the engine is not named")
 	}
-	out := s.pass(fmt.Sprintf("%d rows of %d guests and engines, engine version %.40s", len(all.Rows), len(groups), all.Wazero))
+	out := s.pass(fmt.Sprintf("%d rows of %d guests and engines, engine version %.40s", len(all.Rows), len(seen), all.Wazero))
 	out.Figures = coldFigures(all)
 	return out
 }
@@ -168,19 +179,19 @@ var _ = add(cold(suites.Check{
 	var parts []string
 	var figures []results.Figure
 	slow := false
-	for key, rows := range rowsBy(all) {
-		if key[1] != compilerCase {
+	for _, g := range groups(all) {
+		if g.engine != compilerCase {
 			continue
 		}
-		bytes, ok := point(rows, fromBytes, "instantiated")
-		disk, okay := point(rows, fromDisk, "instantiated")
+		bytes, ok := point(g.rows, fromBytes, "instantiated")
+		disk, okay := point(g.rows, fromDisk, "instantiated")
 		if !ok || !okay || disk.P50Nanos <= 0 {
-			return s.fail(reasonPoints, key[0]+" has no start from bytes, or none from disk")
+			return s.fail(reasonPoints, g.guest+" has no start from bytes, or none from disk")
 		}
 		gain := float64(bytes.P50Nanos) / float64(disk.P50Nanos)
 		slow = slow || gain < gainOf(bytes.ModuleBytes)
-		parts = append(parts, fmt.Sprintf("%s (%d bytes) %.1f", key[0], bytes.ModuleBytes, gain))
-		figures = append(figures, results.Figure{Name: "gain of the cache, " + key[0], Value: gain, Unit: "ratio"})
+		parts = append(parts, fmt.Sprintf("%s (%d bytes) %.1f", g.guest, bytes.ModuleBytes, gain))
+		figures = append(figures, results.Figure{Name: "gain of the cache, " + g.guest, Value: gain, Unit: "ratio"})
 	}
 	if len(parts) == 0 {
 		return s.fail(reasonPoints, "no row of the compiler")
@@ -214,21 +225,21 @@ func judgeNaive(s *story, all scenario.ColdStarts) suites.Finding {
 	var parts []string
 	var figures []results.Figure
 	price := 0.0
-	for key := range rowsBy(all) {
-		i := slices.IndexFunc(all.Overheads, func(o scenario.Overhead) bool { return o.Guest == key[0] && o.Engine == key[1] })
+	for _, g := range groups(all) {
+		i := slices.IndexFunc(all.Overheads, func(o scenario.Overhead) bool { return o.Guest == g.guest && o.Engine == g.engine })
 		if i < 0 {
-			return s.fail(reasonPoints, fmt.Sprintf("%s in the %s has no row of overheads", key[0], key[1]))
+			return s.fail(reasonPoints, fmt.Sprintf("%s in the %s has no row of overheads", g.guest, g.engine))
 		}
 		o := all.Overheads[i]
 		if o.N < 1 || o.PlainNanos <= 0 || o.FuelNanos <= 0 || o.NaiveNanos <= 0 || o.Fuel <= 0 || o.Naive <= 0 {
 			return s.fail(reasonPoints, fmt.Sprintf("a column is missing: %+v", o))
 		}
-		parts = append(parts, fmt.Sprintf("%s in the %s: fuel %.2f, close-on-done %.2f", key[0], key[1], o.Fuel, o.Naive))
-		if key[1] == compilerCase {
+		parts = append(parts, fmt.Sprintf("%s in the %s: fuel %.2f, close-on-done %.2f", g.guest, g.engine, o.Fuel, o.Naive))
+		if g.engine == compilerCase {
 			price = max(price, o.Naive/o.Fuel)
 			figures = append(figures,
-				results.Figure{Name: "overhead of fuel, " + key[0], Value: o.Fuel, Unit: "ratio"},
-				results.Figure{Name: "overhead of close-on-done, " + key[0], Value: o.Naive, Unit: "ratio"})
+				results.Figure{Name: "overhead of fuel, " + g.guest, Value: o.Fuel, Unit: "ratio"},
+				results.Figure{Name: "overhead of close-on-done, " + g.guest, Value: o.Naive, Unit: "ratio"})
 		}
 	}
 	slices.Sort(parts)

@@ -161,8 +161,8 @@ func judgeFilter(t suites.Trace, k filterCase, want string) suites.Finding {
 	case !l.OK:
 		return suites.Failing(reasonFilterRefused, want, observed, s.Cites)
 	}
-	for name, x := range s.Exchanges {
-		if x.Status == 0 {
+	for _, name := range sortedNames(s.Exchanges) {
+		if x := s.Exchanges[name]; x.Status == 0 {
 			return suites.Failing(reasonNoExchange, want, name+": "+exchange(x), s.Cites)
 		}
 	}

@@ -120,9 +120,9 @@ func (s *story) counted(name, tag string) (t scenario.TenantStats, all scenario.
 	if c, there := s.calls[name]; !there || !c.Read(&all) {
 		return t, all, false
 	}
-	for id, x := range all.Tenants {
+	for _, id := range sortedNames(all.Tenants) {
 		if strings.HasSuffix(id, "-"+tag) {
-			return x, all, true
+			return all.Tenants[id], all, true
 		}
 	}
 	return t, all, false

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	scenario "github.com/assay-bench/assay/scenarios/tpm"
@@ -136,8 +137,8 @@ func (t *trier) try(ctx context.Context, what string, files scenario.Snapshot) e
 
 // whose names the entry that a response was stored as.
 func (t *trier) whose(response []byte) string {
-	for id, stored := range t.stored {
-		if bytes.Equal(stored, response) {
+	for _, id := range slices.Sorted(maps.Keys(t.stored)) {
+		if bytes.Equal(t.stored[id], response) {
 			return id
 		}
 	}

@@ -181,14 +181,15 @@ func (l Load) observations() (threshold.Observations, error) {
 		Requests: c.OK + c.Error + c.Timeout, Failed: c.Error + c.Timeout + c.Unsent, Unsent: c.Unsent,
 		Lasted: time.Duration(l.Result.Elapsed),
 	}
-	for name, into := range map[string]**histogram.Histogram{
-		load.ResponseAll: &o.Response, load.Service: &o.Service, load.Lateness: &o.Lateness,
-	} {
-		h, err := histogram.Decode([]byte(l.Texts[name]))
+	for _, d := range []struct {
+		name string
+		into **histogram.Histogram
+	}{{load.ResponseAll, &o.Response}, {load.Service, &o.Service}, {load.Lateness, &o.Lateness}} {
+		h, err := histogram.Decode([]byte(l.Texts[d.name]))
 		if err != nil {
-			return o, fmt.Errorf("distribution %s: %w", name, err)
+			return o, fmt.Errorf("distribution %s: %w", d.name, err)
 		}
-		*into = h
+		*d.into = h
 	}
 	return o, nil
 }

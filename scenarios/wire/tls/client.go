@@ -6,7 +6,9 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"time"
 )
 
@@ -410,8 +412,8 @@ func (r *clientRun) others(pair keyPair, parts secrets) error {
 		wrong["share-swapped"] = combine(pair.group, parts)
 	}
 	r.out.Others = map[string]bool{}
-	for name, shared := range wrong {
-		secret := r.handshakeSchedule(shared).derive("s hs traffic", r.script.b)
+	for _, name := range slices.Sorted(maps.Keys(wrong)) {
+		secret := r.handshakeSchedule(wrong[name]).derive("s hs traffic", r.script.b)
 		h, err := newHalf(r.algo, secret)
 		if err != nil {
 			return err
