@@ -138,7 +138,7 @@ Exit codes:  0 pass, 1 fail, 2 usage or configuration, 3 inconclusive, 4 harness
 	)
 	root.AddCommand(
 		a.runCommand(), a.gateCommand(), a.loadCommand(), a.k6Command(), a.proveCommand(), a.listCommand(),
-		a.judgeCommand(), a.verifyCommand(), a.reportCommand(), a.compareCommand(), a.calibrateCommand(),
+		a.judgeCommand(), a.verifyCommand(), a.signCommand(), a.keysCommand(), a.reportCommand(), a.compareCommand(), a.calibrateCommand(),
 		a.targetCommand(), a.backendsCommand(), a.upCommand(), a.costCommand(), a.schemaCommand(),
 		a.doctorCommand(), a.chaosCommand(), a.watchdogCommand(), a.runWasmCommand(), a.sampleCommand(), a.truthServerCommand(),
 		a.modelsCommand(),

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"path/filepath"
 
@@ -10,7 +9,6 @@ import (
 
 	"github.com/assay-bench/assay/reports"
 	"github.com/assay-bench/assay/results"
-	"github.com/assay-bench/assay/results/seal"
 	"github.com/assay-bench/assay/suites/gate"
 	"github.com/assay-bench/assay/suites/runner"
 )
@@ -110,77 +108,4 @@ func (a *app) runJudge(dir string, asJSON bool) error {
 		return err
 	}
 	return finish(v.Exit)
-}
-
-func (a *app) verifyCommand() *cobra.Command {
-	var unsigned bool
-	cmd := &cobra.Command{
-		Use: "verify DIR --unsigned", GroupID: "publish", Args: exactly(1, "the folder of a bundle"),
-		Short: "recompute a bundle: digests, verdicts, reports",
-		RunE: func(_ *cobra.Command, args []string) error {
-			if !unsigned {
-				return usagef("bundles of this version carry no signatures: say --unsigned to verify all the rest")
-			}
-			return a.runVerify(args[0])
-		},
-	}
-	cmd.Flags().BoolVar(&unsigned, "unsigned", false, "verify everything but signatures")
-	return cmd
-}
-
-// runVerify stops at the first mismatch and names it: manifest, evidence, verdicts, views.
-func (a *app) runVerify(dir string) error {
-	suite, err := newSuite()
-	if err != nil {
-		return err
-	}
-	if !exists(filepath.Join(dir, results.RunFile)) {
-		return usage(fmt.Errorf("%s: %w here: it has no %s", dir, results.ErrNoBundle, results.RunFile))
-	}
-	mismatch := func(err error) error { return coded{results.ExitFail, err} }
-	manifest, err := seal.Check(dir)
-	if errors.Is(err, results.ErrVersion) {
-		return usage(err)
-	}
-	if err != nil {
-		return mismatch(err)
-	}
-	b, err := results.Open(dir)
-	if errors.Is(err, results.ErrVersion) {
-		return usage(err)
-	}
-	if err != nil {
-		return mismatch(err)
-	}
-	if b.Verdicts == nil {
-		return mismatch(fmt.Errorf("%s has no verdicts", dir))
-	}
-	judge := rulesOf(suite, b)
-	if b.Run.Suite.Digest != judge.Digest() {
-		return usagef("%s was judged by suite %s (%.12s), this program has %s (%.12s): verify it with the program that wrote it",
-			dir, b.Run.Suite.Version, b.Run.Suite.Digest, aboutTool().Version, judge.Digest())
-	}
-	if err := sameSeal(manifest, b); err != nil {
-		return mismatch(err)
-	}
-	if err := judge.CheckPlan(b.Run, b.Evidence); err != nil {
-		return mismatch(err)
-	}
-	if err := sameVerdicts(*b.Verdicts, judge.Verdicts(b.Run, b.Evidence)); err != nil {
-		return mismatch(err)
-	}
-	if err := gate.CheckProfiles(dir, b.Evidence); err != nil {
-		return mismatch(err)
-	}
-	if err := sameViews(b); err != nil {
-		return mismatch(err)
-	}
-	if b.Run.Proof != nil && b.Run.Kind == "prove" {
-		if err := sameProof(suite, b); err != nil {
-			return mismatch(err)
-		}
-	}
-	fmt.Fprintf(a.out, "verified: %d verdicts recomputed from %d pieces of evidence, bundle %.12s; signatures were not checked\n",
-		len(b.Verdicts.Verdicts), len(b.Evidence), b.Digest)
-	return nil
 }

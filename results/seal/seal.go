@@ -1,5 +1,6 @@
 // Package seal makes a bundle content-addressed: the manifest lists every file with its digest, and the
-// digest of the manifest is the bundle's identity. It does not judge and does not sign yet.
+// digest of the manifest is the bundle's identity. It signs statements on that identity and on the verdicts:
+// in-toto test-result and figures in DSSE envelopes, each with Ed25519 and ML-DSA-65. It does not judge.
 package seal
 
 import (
@@ -36,11 +37,11 @@ type File struct {
 // ErrMismatch is wrapped when a bundle is not what its manifest says.
 var ErrMismatch = errors.New("the bundle is not what its manifest says")
 
-// views are rendered from the sealed files and therefore stand outside the manifest; the journal is a
-// tool of the host's, not evidence.
+// views are rendered from the sealed files and therefore stand outside the manifest, as do statements on its digest; the
+// journal is a tool of the host's, not evidence.
 var views = map[string]bool{
 	results.ManifestFile: true, results.JournalFile: true, "report.html": true, "report.md": true, "report.json": true,
-	"junit.xml": true, "conformance.yaml": true,
+	"junit.xml": true, "conformance.yaml": true, StatementFile: true, MeasurementFile: true,
 }
 
 // Write hashes every file of the bundle in dir and writes its manifest.
@@ -60,6 +61,10 @@ func Write(dir string, suiteDigest string, executed int) error {
 // does not list is a difference too.
 func Check(dir string) (Manifest, error) {
 	var m Manifest
+	now, err := list(dir) // first: it refuses what can not be read to an end
+	if err != nil {
+		return m, err
+	}
 	raw, err := os.ReadFile(filepath.Join(dir, results.ManifestFile))
 	if err != nil {
 		return m, fmt.Errorf("%w: %w", ErrMismatch, err)
@@ -69,10 +74,6 @@ func Check(dir string) (Manifest, error) {
 	}
 	if m.APIVersion != results.APIVersion {
 		return m, fmt.Errorf("manifest.json: field apiVersion is %q: %w", m.APIVersion, results.ErrVersion)
-	}
-	now, err := list(dir)
-	if err != nil {
-		return m, err
 	}
 	return m, compare(m.Files, now)
 }
@@ -113,11 +114,14 @@ func list(dir string) ([]File, error) {
 			return err
 		}
 		rel = filepath.ToSlash(rel)
-		if d.IsDir() || views[rel] || ofTrial(rel) {
+		if d.IsDir() {
 			return nil
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() { // a view too: reading a pipe would never end
 			return fmt.Errorf("%w: %s is no regular file", ErrMismatch, rel)
+		}
+		if views[rel] || ofTrial(rel) {
+			return nil
 		}
 		f, err := digest(path)
 		f.Path = rel

@@ -22,7 +22,7 @@ var sealed = map[string]string{
 
 // outside are files that may change after sealing.
 var outside = []string{
-	results.JournalFile, "report.html", "report.md", "report.json", "junit.xml", "conformance.yaml",
+	results.JournalFile, seal.StatementFile, seal.MeasurementFile, "report.html", "report.md", "report.json", "junit.xml", "conformance.yaml",
 	"proof/clean/run.json", "proof/clean/histograms/a.hdr", // a trial's own manifest lists them
 }
 
@@ -131,13 +131,15 @@ func TestChangeOneByte(t *testing.T) {
 }
 
 func TestOnlyRegularFiles(t *testing.T) {
-	dir := bundle(t)
-	if err := os.Symlink("run.json", filepath.Join(dir, "link")); err != nil {
-		t.Fatal(err)
-	}
-	mismatch(t, dir, "linked", "link")
-	if err := seal.Write(dir, "", 0); err == nil {
-		t.Error("a link was sealed")
+	for _, name := range []string{"link", "report.html", seal.StatementFile} {
+		dir := bundle(t)
+		if err := os.Symlink("run.json", filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+		mismatch(t, dir, "linked", name)
+		if err := seal.Write(dir, "", 0); err == nil {
+			t.Errorf("%s: a link was sealed", name)
+		}
 	}
 }
 
