@@ -50,11 +50,11 @@ func (p *Program) Start(ctx context.Context) (Process, error) { return p.StartTh
 
 // StartThen is Start; begun is called when the set-up is done and the process was started.
 func (p *Program) StartThen(ctx context.Context, begun func()) (Process, error) {
-	port, err := freePort(ctx)
+	ports, err := target.FreePorts(1)
 	if err != nil {
 		return Process{}, err
 	}
-	fill := map[string]string{"port": strconv.Itoa(port), "out": p.Out}
+	fill := map[string]string{"port": strconv.Itoa(ports[0]), "out": p.Out}
 	if err := p.hook(ctx, p.Setup, fill); err != nil {
 		return Process{}, fmt.Errorf("set-up: %w", err)
 	}
@@ -140,17 +140,6 @@ func fillAll(texts []string, fill map[string]string) []string {
 		out[i] = t
 	}
 	return out
-}
-
-// freePort returns a port that nothing listens on now. The child binds it a moment later: who takes it in between makes
-// the child's start fail, which is seen.
-func freePort(ctx context.Context) (int, error) {
-	var config net.ListenConfig
-	l, err := config.Listen(ctx, "tcp", "127.0.0.1:0")
-	if err != nil {
-		return 0, fmt.Errorf("choose a port: %w", err)
-	}
-	return l.Addr().(*net.TCPAddr).Port, l.Close()
 }
 
 // Allocs reads the counter of heap allocations, where one is named.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -65,7 +64,7 @@ func (f *File) scope(b Build) (scope, error) {
 	}
 	choose := b.Ports
 	if choose == nil {
-		choose = freePorts
+		choose = FreePorts
 	}
 	names := sortedKeys(f.used.ports)
 	ports, err := choose(len(names))
@@ -82,26 +81,6 @@ func (f *File) scope(b Build) (scope, error) {
 		s.endpoints[name] = s.expand(addr)
 	}
 	return s, nil
-}
-
-// freePorts lets the kernel choose. All are held until the last is known, so that they differ.
-func freePorts(n int) ([]int, error) {
-	var held []net.Listener
-	defer func() {
-		for _, l := range held {
-			closeAll(l)
-		}
-	}()
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		held = append(held, l)
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // merge lays what the file says over what the target says of itself: a name, a version, a list of
