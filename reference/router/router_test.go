@@ -250,13 +250,16 @@ func TestDecisionsAreOfOneVersion(t *testing.T) {
 	var writers, readers sync.WaitGroup
 	stop := make(chan struct{})
 	writers.Go(func() {
-		for {
+		// nearer and farther in turn: confirmations alone come to an end after some sixty versions, perhaps before anybody reads
+		outcomes := []string{router.Confirmed, router.Rejected}
+		for i := 0; ; i++ {
 			select {
 			case <-stop:
 				return
 			default:
 				d := decide(t, r, "write a poem about the sea") // anew: a bounded log forgets old ones
-				if _, err := r.Feedback([]router.FeedbackEvent{{Decision: d.Decision, Outcome: router.Confirmed, Policy: "bills", Source: "s"}}); err != nil {
+				e := router.FeedbackEvent{Decision: d.Decision, Outcome: outcomes[i%2], Policy: "bills", Source: "s"}
+				if _, err := r.Feedback([]router.FeedbackEvent{e}); err != nil {
 					t.Error(err)
 					return
 				}
