@@ -83,9 +83,6 @@ func ParseSigner(file []byte) (*Signer, error) {
 		}
 		return false
 	})
-	if err == nil && (s.ed == nil || s.ml == nil) {
-		err = fmt.Errorf("one of the two keys is missing: %w", ErrKey)
-	}
 	if err != nil {
 		return nil, err
 	}
@@ -103,9 +100,6 @@ func ParseKeys(file []byte) (k Keys, err error) {
 		}
 		return false
 	})
-	if err == nil && (k.ed == nil || k.ml == nil) {
-		err = fmt.Errorf("one of the two keys is missing: %w", ErrKey)
-	}
 	if err != nil {
 		return Keys{}, err
 	}
@@ -127,6 +121,8 @@ func parse(file []byte, want string, decode func([]byte) (any, error), take func
 		switch {
 		case block == nil && n == 1:
 			return fmt.Errorf("no PEM block: %w", ErrKey)
+		case block == nil && n == 2: // take refuses the second of a kind: two are both
+			return fmt.Errorf("one of the two keys is missing: %w", ErrKey)
 		case block == nil:
 			return nil
 		case block.Type != want:

@@ -64,14 +64,14 @@ type Signed struct{ payloads map[string][]byte }
 // Signatures reads the statements of the bundle in dir and verifies each with both keys: one signature that is missing,
 // by another key or wrong is an error, which wraps ErrSignature. Nothing of a payload is looked at.
 func (k Keys) Signatures(dir string) (Signed, error) {
-	s, err := read(dir, func(file string, e *dsse.Envelope) ([]byte, error) {
+	s, err := read(dir, func(e *dsse.Envelope) ([]byte, error) {
 		v, err := dsse.NewMultiEnvelopeVerifier(2, k.verifiers()...)
 		if err != nil {
 			return nil, err
 		}
 		accepted, payload, err := v.VerifyAndDecode(context.Background(), e)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %d of 2 signatures verify: %w", file, len(accepted), ErrSignature)
+			return nil, fmt.Errorf("%d of 2 signatures verify", len(accepted))
 		}
 		return payload, nil
 	})
@@ -83,10 +83,10 @@ func (k Keys) Signatures(dir string) (Signed, error) {
 
 // Unverified reads the statements of the bundle in dir without looking at their signatures.
 func Unverified(dir string) (Signed, error) {
-	return read(dir, func(_ string, e *dsse.Envelope) ([]byte, error) { return e.DecodeB64Payload() })
+	return read(dir, func(e *dsse.Envelope) ([]byte, error) { return e.DecodeB64Payload() })
 }
 
-func read(dir string, open func(file string, e *dsse.Envelope) ([]byte, error)) (Signed, error) {
+func read(dir string, open func(e *dsse.Envelope) ([]byte, error)) (Signed, error) {
 	s := Signed{map[string][]byte{}}
 	for _, file := range statementFiles {
 		raw, err := readBounded(filepath.Join(dir, file))
@@ -100,8 +100,8 @@ func read(dir string, open func(file string, e *dsse.Envelope) ([]byte, error)) 
 		if err != nil {
 			return s, fmt.Errorf("%s: %w", file, err)
 		}
-		if s.payloads[file], err = open(file, e); err != nil {
-			return s, err
+		if s.payloads[file], err = open(e); err != nil {
+			return s, fmt.Errorf("%s: %w: %w", file, err, ErrSignature)
 		}
 	}
 	return s, nil

@@ -122,8 +122,8 @@ func statements(b *results.Bundle) ([]statement, error) {
 	return all, nil
 }
 
-// subjects are the bundle, and what was tested where its own digest is known: a program that was built for a gate, or a
-// script. The digest of a target file is not the target's; it stands in the configuration.
+// subjects are the bundle, and what was tested where its own digest is known: a program that was built for a gate. The
+// digest of a target file or of a script is not the target's; it stands in the configuration.
 func subjects(b *results.Bundle) []descriptor {
 	out := []descriptor{described("bundle", b.Digest)}
 	if t := b.Run.Target; t.Digest != "" && t.File == "" {
